@@ -1,0 +1,50 @@
+# One entry point. `make` or `make help` lists the targets; nothing needs to be installed for that.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check format test test-fast test-full bench ci lock
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## set up .venv from the hashed lock
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@PYTHON="$(PYTHON)" tests/support/venv.sh $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## the whole job on this machine, with a private broker: DEMO="--keep" leaves it running
+	$(BIN)/order-worker demo $(DEMO)
+
+check: $(STAMP) ## format, lint, types, import order
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format and apply safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test-fast: $(STAMP) ## tests that need no broker
+	$(BIN)/pytest -q -m "not broker and not benchmark"
+
+test: $(STAMP) ## everything, on a private RabbitMQ that the tests start
+	$(BIN)/pytest -q -m "not benchmark"
+
+test-full: test ## `test` and the longer suites
+
+bench: $(STAMP) ## measure: events/s, batch fill, memory, against one call per message
+	$(BIN)/pytest -q -s -m benchmark --timeout=900 tests/benchmarks
+
+ci: check test ## what CI runs
+
+lock: $(STAMP) ## compile the hashed locks anew from pyproject.toml
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.lock

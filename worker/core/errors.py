@@ -1,0 +1,38 @@
+"""Errors, split by what the caller has to do next. Expected outcomes are values, not errors.
+
+    WorkerError
+     ├─ UsageError           the person at the keyboard: change the input or the settings (exit code 2)
+     ├─ BrokerRefused        the broker refuses our password, vhost or permission: at start exit code 2, later keep trying
+     ├─ ConnectionLost       the broker went away or answered nothing in time: reconnect, the message comes again
+     ├─ CopyFailed           a copy to a retry or dead-letter queue was not confirmed: keep the original unsettled
+     ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
+     └─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
+"""
+
+
+class WorkerError(Exception):
+    """Root of all errors of this project."""
+
+
+class UsageError(WorkerError):
+    """Input or settings that cannot work; the text says what to change."""
+
+
+class BrokerRefused(WorkerError):
+    """The broker answered, and refuses: wrong password, unknown vhost, no permission, other queue arguments. No password in the text."""
+
+
+class ConnectionLost(WorkerError):
+    """The connection or channel to the broker is gone, or did not answer before our deadline."""
+
+
+class CopyFailed(WorkerError):
+    """A copy was returned, refused or not confirmed in time; the original stays unsettled."""
+
+
+class TokenRefused(WorkerError):
+    """The token endpoint answered that our client, secret or scope is not acceptable."""
+
+
+class TokenUnavailable(WorkerError):
+    """The token endpoint could not be reached, or its answer could not be read."""

@@ -1,0 +1,149 @@
+"""The nouns of the worker: what is delivered, what it asks for, and what is done with it.
+
+A *delivery* is one hand-over of a message by the broker. Decoding makes it an *update*. Updates of one order are
+merged into an *entry* (``coalesce.py``), entries form a *batch*, and in the end every delivery is settled once, by a
+*disposition*:
+
+    delivered -> buffered -> in flight -> settled: Ack | Retry | Dead | Release
+
+Hot objects (one per event) are plain slotted classes that nobody changes after they were made; everything else is frozen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+Scalar = str | int | float | bool | None
+Fields = Mapping[str, Scalar]
+
+
+class Version(NamedTuple):
+    """Total order of the updates of one order: compare two of them with ``<``.
+
+    ``time_us`` is when the event happened (microseconds since 1970, UTC; finer digits are cut off), ``sequence`` breaks
+    ties of equal times (-1: none given), then whoever was seen first, then the message id.
+    """
+
+    time_us: int
+    sequence: int
+    first_seen_us: int
+    message_id: str
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Properties:
+    """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is ``message_type``)."""
+
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    delivery_mode: int | None = None
+    priority: int | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    expiration: str | None = None
+    message_id: str | None = None
+    timestamp: datetime | None = None
+    message_type: str | None = None
+    user_id: str | None = None
+    app_id: str | None = None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Delivery:
+    """One hand-over of a message by the broker, on one channel generation.
+
+    A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
+    ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock, microseconds).
+    """
+
+    generation: int
+    tag: int
+    body: bytes
+    properties: Properties
+    exchange: str = ""
+    routing_key: str = ""
+    redelivered: bool = False
+    arrived_us: int = 0
+    opened_us: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Update:
+    """A decoded event: which fields of which order it wants to change, and since when.
+
+    ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in a call.
+    """
+
+    order_id: int
+    fields: Fields
+    version: Version
+    delivery: Delivery
+    attempt: int = 1
+    size: int = 0
+    event_id: str | None = None
+
+
+class Reason(StrEnum):
+    """Why a message is in the dead-letter queue or in a retry tier (header ``ow-reason``)."""
+
+    INVALID_EVENT = "invalid-event"
+    REJECTED = "rejected"
+    REJECTED_IN_DOUBT = "rejected-in-doubt"
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    OUTCOME_UNKNOWN = "outcome-unknown"
+    UNCONFIRMED = "unconfirmed"
+    TERMINAL_ORDER = "terminal-order"
+    BUSY = "busy"
+
+
+class AckReason(StrEnum):
+    """What a message is acknowledged for."""
+
+    APPLIED = "applied"
+    SUPERSEDED = "superseded"
+    DUPLICATE = "duplicate"
+
+
+@dataclass(slots=True, frozen=True)
+class Ack:
+    """Acknowledge: the platform has this value, or a later one."""
+
+    reason: AckReason
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Retry:
+    """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge."""
+
+    tier: int
+    reason: Reason
+    detail: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Dead:
+    """Put a copy into the dead-letter queue, with its reason, then acknowledge. ``detail`` is short and masked."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(slots=True, frozen=True)
+class Release:
+    """Hand back to the broker by closing the channel; the attempt count stays."""
+
+
+Disposition = Ack | Retry | Dead | Release
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Settlement:
+    """The decision about one delivery. ``update`` is None where the body could not be decoded."""
+
+    delivery: Delivery
+    disposition: Disposition
+    update: Update | None = None
+    batch_id: str = ""

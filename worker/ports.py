@@ -1,0 +1,89 @@
+"""What the pipeline needs from the world, named by role. Adapters implement these; tests have fakes that pass the same contract."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from worker.core.model import Delivery, Scalar, Settlement, Version
+from worker.core.report import CallReport
+
+
+class Platform(Protocol):
+    """The platform's ``updateOrders`` mutation."""
+
+    async def update_orders(self, orders: Sequence[Mapping[str, Scalar]], *, token: str) -> CallReport:
+        """Send one mutation and report what came back; never raises for anything the platform or the network does.
+
+        ``orders`` may be empty: the control call, which changes nothing. Takes at most the call timeout.
+        Cancelling it leaves the outcome unknown.
+        """
+        ...
+
+
+class TokenSource(Protocol):
+    """OAuth access tokens, cached and refreshed one flight at a time."""
+
+    async def token(self) -> str:
+        """A token that is valid now. Raises TokenRefused or TokenUnavailable."""
+        ...
+
+    def invalidate(self, token: str) -> None:
+        """The platform refused this token: the next ``token()`` fetches a new one, if this one is still the cached one."""
+        ...
+
+
+class Journal(Protocol):
+    """Memory of what was applied. One read and one write per batch, never one per message."""
+
+    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
+        """The applied version of each field of these orders; orders never seen are absent."""
+        ...
+
+    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
+        """Record what the platform confirmed. A lower version than the recorded one changes nothing.
+
+        Returning means it is as durable as this journal can make it: only then may deliveries be acknowledged.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where the intake puts what the broker hands over. Both methods are synchronous, quick, and never raise."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """A delivery arrived."""
+        ...
+
+    def lost(self, generation: int) -> None:
+        """The channel of this generation is gone: the broker hands its unsettled deliveries over again."""
+        ...
+
+
+class Intake(Protocol):
+    """The consuming side of the broker connection."""
+
+    async def open(self, sink: Sink) -> None:
+        """Start consuming into ``sink`` and keep doing so through reconnects. Opening twice is harmless."""
+        ...
+
+    async def cancel(self) -> None:
+        """Stop the broker from handing over more; unsettled deliveries stay ours and can still be settled."""
+        ...
+
+    async def release(self) -> None:
+        """Cancel and close the channel: everything unsettled goes back to the broker. ``open`` starts again."""
+        ...
+
+
+class Settler(Protocol):
+    """Carries out dispositions, each delivery once."""
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Publish and confirm the copies, then acknowledge, older before newer in the order given.
+
+        Deliveries of a generation that is gone are skipped (no copy, no ack: they come again).
+        Raises CopyFailed when a copy could not be placed; then none of the deliveries behind it were acknowledged.
+        """
+        ...
+
+
+Clock = Callable[[], float]
