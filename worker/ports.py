@@ -1,4 +1,5 @@
-"""What the pipeline needs from the world, named by role. Adapters implement these; tests have fakes that pass the same contract."""
+"""What the pipeline needs from the world, named by role. Adapters implement these; tests have fakes that pass the
+same contract."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -27,7 +28,8 @@ class TokenSource(Protocol):
         ...
 
     def invalidate(self, token: str) -> None:
-        """The platform refused this token: the next ``token()`` fetches a new one, if this one is still the cached one."""
+        """The platform refused this token: the next ``token()`` fetches a new one, if this one is still the cached
+        one."""
         ...
 
 

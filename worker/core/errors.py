@@ -1,12 +1,13 @@
 """Errors, split by what the caller has to do next. Expected outcomes are values, not errors.
 
-    WorkerError
-     ├─ UsageError           the person at the keyboard: change the input or the settings (exit code 2)
-     ├─ BrokerRefused        the broker refuses our password, vhost or permission: at start exit code 2, later keep trying
-     ├─ ConnectionLost       the broker went away or answered nothing in time: reconnect, the message comes again
-     ├─ CopyFailed           a copy to a retry or dead-letter queue was not confirmed: keep the original unsettled
-     ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
-     └─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
+WorkerError
+ ├─ UsageError           the person at the keyboard: change the input or the settings (exit code 2)
+ ├─ BrokerRefused        the broker refuses our password, vhost or permission: at start exit code 2, later keep trying
+ ├─ ConnectionLost       the broker went away or answered nothing in time: reconnect, the message comes again
+ ├─ CopyFailed           a copy to a retry or dead-letter queue was not confirmed: keep the original unsettled
+ ├─ CopyUnencodable      this one copy cannot be written as AMQP: place a body-only copy instead
+ ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
+ └─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
 """
 
 
@@ -19,7 +20,8 @@ class UsageError(WorkerError):
 
 
 class BrokerRefused(WorkerError):
-    """The broker answered, and refuses: wrong password, unknown vhost, no permission, other queue arguments. No password in the text."""
+    """The broker answered, and refuses: wrong password, unknown vhost, no permission, other queue arguments. No
+    password in the text."""
 
 
 class ConnectionLost(WorkerError):
@@ -30,9 +32,20 @@ class CopyFailed(WorkerError):
     """A copy was returned, refused or not confirmed in time; the original stays unsettled."""
 
 
+class CopyUnencodable(WorkerError):
+    """The properties of this copy cannot be encoded, or do not fit a frame: its own fault, nothing was sent."""
+
+
 class TokenRefused(WorkerError):
     """The token endpoint answered that our client, secret or scope is not acceptable."""
 
 
 class TokenUnavailable(WorkerError):
-    """The token endpoint could not be reached, or its answer could not be read."""
+    """The token endpoint could not be reached, or its answer could not be read.
+
+    ``retry_after`` is its Retry-After header as it came, if there was one.
+    """
+
+    def __init__(self, text: str, *, retry_after: str | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after

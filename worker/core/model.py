@@ -6,7 +6,8 @@ merged into an *entry* (``coalesce.py``), entries form a *batch*, and in the end
 
     delivered -> buffered -> in flight -> settled: Ack | Retry | Dead | Release
 
-Hot objects (one per event) are plain slotted classes that nobody changes after they were made; everything else is frozen.
+Hot objects (one per event) are plain slotted classes that nobody changes after they were made; everything else is
+frozen.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,8 @@ class Version(NamedTuple):
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Properties:
-    """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is ``message_type``)."""
+    """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is
+    ``message_type``)."""
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -56,7 +58,8 @@ class Delivery:
     """One hand-over of a message by the broker, on one channel generation.
 
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
-    ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock, microseconds).
+    ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock,
+    microseconds).
     """
 
     generation: int
@@ -74,7 +77,8 @@ class Delivery:
 class Update:
     """A decoded event: which fields of which order it wants to change, and since when.
 
-    ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in a call.
+    ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in
+    a call.
     """
 
     order_id: int

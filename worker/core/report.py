@@ -1,6 +1,7 @@
-"""What a call to the platform reported, before anybody judged it. The adapters make these values, ``verdict.py`` reads them."""
+"""What a call to the platform reported, before anybody judged it. The adapters make these values, ``verdict.py``
+reads them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,7 +14,7 @@ class Reply:
     """
 
     status: int
-    payload: Any = None
+    payload: Any = field(default=None, repr=False)
     readable: bool = True
     retry_after: str | None = None
     excerpt: str = ""

@@ -1,0 +1,51 @@
+"""Fixtures that several folders share. A test that uses ``broker`` carries the mark of the same name."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.broker import Outside, unique_topology
+from worker.adapters.amqp.declaring import declare
+from worker.adapters.amqp.topology import Topology
+from worker.adapters.privatebroker import PrivateBroker
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[PrivateBroker]:
+    """One private RabbitMQ for the whole session, started when the first test asks for it."""
+    with PrivateBroker() as node:
+        yield node
+
+
+@pytest.fixture
+async def outside(broker: PrivateBroker) -> AsyncIterator[Outside]:
+    """A connection of the test's own, past any proxy."""
+    person = await Outside.connect(broker.url)
+    yield person
+    await person.close()
+
+
+@pytest.fixture
+def names() -> Topology:
+    """Exchange and queue names that no other test has; nothing is declared yet."""
+    return unique_topology()
+
+
+@pytest.fixture
+async def queues(outside: Outside, names: Topology) -> Topology:
+    """The topology of ``names``, declared."""
+    await declare(outside.connection, names)
+    return names
+
+
+@pytest.fixture
+async def no_leaks() -> AsyncIterator[None]:
+    """Fails a test that leaves a task behind. The libraries need a moment to wind up after a close: they get 5 s."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        _, left = await asyncio.wait(left, timeout=5.0)
+
+    assert not left, f"tasks left behind: {left}"

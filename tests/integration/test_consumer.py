@@ -1,0 +1,294 @@
+"""The intake on a real broker: deliveries, acknowledgements, losses of every kind, and generations."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.support.broker import DEADLINE_S, Outside, RecordingSink, endpoint
+from tests.support.proxy import TcpProxy
+from worker.adapters.amqp.connection import Link
+from worker.adapters.amqp.consumer import Consumer
+from worker.adapters.amqp.topology import Topology
+from worker.adapters.privatebroker import PrivateBroker
+from worker.core.model import Delivery
+
+pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
+
+
+@pytest.fixture
+def sink() -> RecordingSink:
+    return RecordingSink()
+
+
+@asynccontextmanager
+async def consuming(
+    url: str, names: Topology, sink: RecordingSink, *, prefetch: int = 100, heartbeat_s: int = 10
+) -> AsyncIterator[Consumer]:
+    """A consumer that has its consume-ok; released in the end."""
+    link = Link(endpoint(url, heartbeat_s=heartbeat_s, rpc_timeout_s=2.0), name="consume")
+    consumer = Consumer(link, queue=names.work_queue, prefetch=prefetch)
+    try:
+        await consumer.open(sink)
+        async with asyncio.timeout(DEADLINE_S):
+            await consumer.wait_consuming()
+        yield consumer
+    finally:
+        await consumer.release()
+        await link.close()
+
+
+async def publish(outside: Outside, names: Topology, count: int) -> None:
+    for number in range(1, count + 1):
+        await outside.publish(names.exchanges[0].name, str(number), {"id": number})
+
+
+def tags(deliveries: list[Delivery]) -> list[list[int]]:
+    return [[delivery.tag] for delivery in deliveries]
+
+
+async def test_everything_acknowledged_is_gone(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """One multiple frame settles the lot, and nothing is left after a release."""
+    await publish(outside, queues, 20)
+    async with consuming(broker.url, queues, sink) as consumer:
+        deliveries = await sink.until_count(20)
+
+        assert await consumer.acknowledge(1, tags(deliveries))
+        assert consumer.counts["ack_frames"] == 1
+        assert consumer.status.unsettled == 0
+    await outside.until_ready(queues.work_queue, 0)
+    assert [delivery.tag for delivery in deliveries] == list(range(1, 21))
+
+
+async def test_a_delivery_carries_what_the_broker_said(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """Body, key, exchange, properties and the two stamps."""
+    await publish(outside, queues, 1)
+    async with consuming(broker.url, queues, sink):
+        (delivery,) = await sink.until_count(1)
+
+    assert delivery.body == b'{"id": 1}'
+    assert (delivery.exchange, delivery.routing_key) == (queues.exchanges[0].name, "1")
+    assert delivery.properties.message_id
+    assert not delivery.redelivered
+    assert 0 < delivery.opened_us <= delivery.arrived_us
+
+
+async def test_the_prefetch_bounds_what_is_unsettled(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """The next one comes only when one was acknowledged."""
+    await publish(outside, queues, 4)
+    async with consuming(broker.url, queues, sink, prefetch=2) as consumer:
+        await sink.until_count(2)
+        await outside.until_ready(queues.work_queue, 2)
+
+        assert consumer.status.unsettled == 2
+        await consumer.acknowledge(1, [[2]])
+        assert [delivery.tag for delivery in await sink.until_count(3)] == [1, 2, 3]
+
+
+async def test_a_cut_connection_is_one_loss_and_everything_comes_again(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """New generation, redelivered, and acks of the old one are counted and ignored."""
+    await publish(outside, queues, 5)
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as consumer:
+        first = list(await sink.until_count(5))
+        await proxy.cut()
+        await sink.until_count(10)
+        second = sink.deliveries[5:]
+
+        assert sink.losses == [1]
+        assert {delivery.generation for delivery in second} == {2}
+        assert all(delivery.redelivered for delivery in second)
+        assert not await consumer.acknowledge(1, tags(first))
+        assert not consumer.holds(first[0])
+        assert consumer.counts["stale_acks"] == 5
+        assert await consumer.acknowledge(2, tags(second))
+    await outside.until_ready(queues.work_queue, 0)
+    assert sink.losses == [1, 2]
+
+
+async def test_a_close_by_the_broker_is_survived(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """The operator closes every connection (320); the worker is back by itself."""
+    async with consuming(broker.url, queues, sink) as consumer:
+        await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+        await sink.until(lambda seen: seen.losses == [1])
+        async with asyncio.timeout(DEADLINE_S):
+            await consumer.wait_consuming()
+
+        assert consumer.status.generation == 2
+
+
+async def test_an_unanswering_broker_is_a_loss(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """No bytes any more: the missed heartbeats end the generation, and after healing it consumes again."""
+    await publish(outside, queues, 1)
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink, heartbeat_s=1) as consumer:
+        await sink.until_count(1)
+        proxy.blackhole()
+        await sink.until(lambda seen: seen.losses == [1])
+        await proxy.cut()
+        await proxy.heal()
+        deliveries = await sink.until_count(2)
+
+        assert deliveries[1].redelivered
+        assert await consumer.acknowledge(deliveries[1].generation, [[deliveries[1].tag]])
+
+
+async def test_a_wrong_ack_costs_the_channel_and_nothing_else(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """A channel error of the broker (406) is one loss; everything comes again on a new channel."""
+    await publish(outside, queues, 1)
+    async with consuming(broker.url, queues, sink) as consumer:
+        (delivery,) = await sink.until_count(1)
+        assert consumer._current is not None
+        await consumer._current.channel.basic_ack(99)
+        deliveries = await sink.until_count(2)
+
+        assert sink.losses == [1]
+        assert deliveries[1].generation == 2
+        assert delivery.body == deliveries[1].body
+
+
+async def test_a_consumer_cancelled_by_the_broker_is_a_loss(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """The queue is deleted under us: not consuming, and consuming again when it is back."""
+    async with consuming(broker.url, queues, sink) as consumer:
+        channel = await outside.channel()
+        await channel.queue_delete(queues.work_queue)
+        await sink.until(lambda seen: seen.losses == [1])
+
+        assert not consumer.status.consuming
+        work = queues.queues[0]
+        await channel.queue_declare(work.name, durable=True, arguments={**work.arguments})
+        async with asyncio.timeout(DEADLINE_S):
+            await consumer.wait_consuming()
+
+
+async def test_cancel_keeps_what_is_unsettled_and_open_goes_on(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """After cancel nothing new comes, acks still work, and open resumes on the same channel."""
+    await publish(outside, queues, 2)
+    async with consuming(broker.url, queues, sink) as consumer:
+        await sink.until_count(2)
+        await consumer.cancel()
+        await consumer.cancel()
+        await outside.publish(queues.exchanges[0].name, "3", {"id": 3})
+        await outside.until_ready(queues.work_queue, 1)
+
+        assert await consumer.acknowledge(1, [[1], [2]])
+        assert not consumer.status.consuming
+        await consumer.open(sink)
+        assert [(each.generation, each.tag) for each in await sink.until_count(3)] == [(1, 1), (1, 2), (1, 3)]
+        assert sink.losses == []
+
+
+async def test_release_hands_back_and_open_starts_anew(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """Everything unsettled is ready again at the broker, the sink heard of it once, and a new generation gets it."""
+    await publish(outside, queues, 3)
+    async with consuming(broker.url, queues, sink) as consumer:
+        await sink.until_count(3)
+        await consumer.release()
+        await consumer.release()
+        await outside.until_ready(queues.work_queue, 3)
+
+        assert sink.losses == [1]
+        await consumer.open(sink)
+        await consumer.open(sink)
+        assert {each.generation for each in (await sink.until_count(6))[3:]} == {2}
+
+
+async def test_a_sink_that_raises_does_not_stop_the_intake(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """It is counted; the delivery stays open, so no multiple frame can cover it."""
+    sink.failure = RuntimeError("bug")
+    await publish(outside, queues, 2)
+    async with consuming(broker.url, queues, sink) as consumer:
+        await sink.until_count(2)
+
+        assert consumer.counts["sink_failed"] == 2
+        assert consumer.status.unsettled == 2
+
+
+async def test_it_starts_before_the_broker_is_there(
+    broker: PrivateBroker, queues: Topology, sink: RecordingSink
+) -> None:
+    """Unreachable at start: it keeps trying until the broker answers."""
+    async with TcpProxy(broker.port) as proxy:
+        await proxy.refuse()
+        link = Link(endpoint(proxy.url()), name="consume")
+        consumer = Consumer(link, queue=queues.work_queue, prefetch=10)
+        await consumer.open(sink)
+        assert not consumer.status.connected
+        await proxy.heal()
+        async with asyncio.timeout(DEADLINE_S):
+            await consumer.wait_consuming()
+        await consumer.release()
+        await link.close()
+
+
+async def test_release_while_dialling_leaves_nothing_behind(queues: Topology, sink: RecordingSink) -> None:
+    """No task goes on dialling for a consumer that was released."""
+    link = Link(endpoint("amqp://127.0.0.1:1/"), name="consume")
+    consumer = Consumer(link, queue=queues.work_queue, prefetch=10)
+    await consumer.open(sink)
+    await asyncio.sleep(0)
+    await consumer.release()
+    await link.close()
+
+    assert sink.losses == []
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10, 20, 40])
+async def test_cancelling_an_acknowledgement_ends_the_generation(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink, steps: int
+) -> None:
+    """Whenever it is cancelled: it was not begun, it was done, or the generation ends and the rest comes again."""
+    await publish(outside, queues, 30)
+    async with consuming(broker.url, queues, sink) as consumer:
+        await sink.until_count(30)
+        acking = asyncio.create_task(consumer.acknowledge(1, [[tag] for tag in range(2, 31)]))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        acking.cancel()
+        (result,) = await asyncio.gather(acking, return_exceptions=True)
+
+        if steps == 0 or result is True:
+            assert sink.losses == []
+        else:
+            assert sink.losses == [1]
+            assert (await sink.until_count(31))[30].redelivered
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 6, 10, 15, 25, 50])
+async def test_cancelling_open_cancel_and_release_leaves_no_task(
+    broker: PrivateBroker, queues: Topology, sink: RecordingSink, steps: int
+) -> None:
+    """Cancelled at any step, a later release still tidies up."""
+    link = Link(endpoint(broker.url), name="consume")
+    consumer = Consumer(link, queue=queues.work_queue, prefetch=10)
+    for action in (consumer.open(sink), consumer.cancel(), consumer.open(sink), consumer.release()):
+        doing = asyncio.create_task(action)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+    await consumer.release()
+    await link.close()
+
+    assert not consumer.status.consuming

@@ -1,0 +1,273 @@
+"""The intake: keeps one channel consuming from the work queue, through every loss, until told otherwise.
+
+    opening -> consuming -> cancelled        (cancel: the channel stays, for settling)
+        \\          \\            \\
+         `----------`------------`--> gone   (release, channel or connection lost, consumer cancelled by the broker)
+
+Deliveries are taken from the aiormq channel below aio-pika: aio-pika's message object costs twice the time and nothing
+here needs it. The library runs the callback as a task that it cancels when the channel goes, and a message whose
+callback raises stays unsettled for ever; so the callback stamps, converts and hands over, and neither waits nor raises.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from aiormq.abc import DeliveredMessage
+
+from worker.adapters.amqp.connection import Link
+from worker.adapters.amqp.deadline import root_cause, within
+from worker.adapters.amqp.generation import Generation, Phase
+from worker.core.errors import BrokerRefused, ConnectionLost
+from worker.core.model import Delivery
+from worker.ports import Sink
+from worker.retrying import forever
+
+log = structlog.get_logger(__name__)
+
+STEADY_S = 10.0
+"""A channel lost sooner than this counts as a failed try: the backoff goes on instead of starting anew."""
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeStatus:
+    """For readiness and people. ``consuming`` is the broker's consume-ok.
+
+    With a single active consumer it may also mean standing by: AMQP does not tell the two apart. Silence is no fault.
+    """
+
+    connected: bool
+    consuming: bool
+    generation: int
+    unsettled: int
+
+
+class Consumer:
+    """Implements ``ports.Intake``, and acknowledges what it handed over.
+
+    ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form).
+    """
+
+    def __init__(self, link: Link, *, queue: str, prefetch: int, wall_us: Callable[[], int] = _wall_us) -> None:
+        self.counts: Counter[str] = Counter()
+        self._link = link
+        self._queue = queue
+        self._prefetch = prefetch
+        self._wall_us = wall_us
+        self._sink: Sink | None = None
+        self._wanted = False
+        self._current: Generation | None = None
+        self._last = 0
+        self._keeper: asyncio.Task[None] | None = None
+        self._consuming = asyncio.Event()
+        self._turn = asyncio.Lock()
+
+    @property
+    def status(self) -> IntakeStatus:
+        """A snapshot of now."""
+        current = self._current
+        return IntakeStatus(
+            connected=self._link.connected,
+            consuming=self._consuming.is_set(),
+            generation=self._last,
+            unsettled=current.ledger.open_count if current is not None else 0,
+        )
+
+    async def wait_consuming(self) -> None:
+        """Wait for the broker's consume-ok. It may be lost again at any time."""
+        await self._consuming.wait()
+
+    # -- ports.Intake ---------------------------------------------------------------------------------------------
+
+    async def open(self, sink: Sink) -> None:
+        """Start to consume into ``sink`` and return at once; a task of ours keeps doing so. After ``cancel``: go on."""
+        async with self._turn:
+            self._sink = sink
+            self._wanted = True
+            current = self._current
+            if current is not None and current.phase is Phase.CANCELLED:
+                try:
+                    await self._consume(current)
+                except ConnectionLost as error:
+                    self._end(current, str(error))
+            if self._keeper is None or self._keeper.done():
+                self._keeper = asyncio.create_task(self._keep(), name="keep consuming")
+
+    async def cancel(self) -> None:
+        """Stop the broker from handing over more; the channel stays. Returns when none can come any more."""
+        async with self._turn:
+            self._wanted = False
+            current = self._current
+            if current is None or current.phase is Phase.OPENING:
+                await self._stop_keeper()
+            elif current.phase is Phase.CONSUMING:
+                await self._cancel(current)
+
+    async def release(self) -> None:
+        """Close the channel: everything unsettled goes back to the broker, and the sink hears ``lost``.
+
+        The consumer is not cancelled first: with a single active consumer the next one would get newer messages while
+        the older are still ours.
+        """
+        async with self._turn:
+            self._wanted = False
+            await self._stop_keeper()
+
+    # -- settling -------------------------------------------------------------------------------------------------
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether this delivery can still be settled: its channel lives, and it was not acknowledged yet."""
+        current = self._current
+        return current is not None and current.number == delivery.generation and current.ledger.is_open(delivery.tag)
+
+    async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
+        """Acknowledge these tags, each group (one entry) oldest first. False: that channel is gone, nothing was done.
+
+        True means written, not processed: AMQP does not confirm acks. A failure, or a cancellation half-way, ends the
+        generation: its ledger and the broker may disagree, and then everything has to come again.
+        """
+        current = self._current
+        if current is None or current.number != generation:
+            self.counts["stale_acks"] += sum(map(len, groups))
+            return False
+        try:
+            frames = await current.acknowledge(groups, timeout_s=self._link.endpoint.rpc_timeout_s)
+        except ConnectionLost as error:
+            self._end(current, str(error))
+            self.counts["failed_acks"] += sum(map(len, groups))
+            return False
+        except asyncio.CancelledError:
+            self._end(current, "an acknowledgement was cancelled half-way")
+            raise
+        self.counts["acked"] += sum(map(len, groups))
+        self.counts["ack_frames"] += frames
+        return True
+
+    # -- keeping it alive -----------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        end = self._link.endpoint
+        while self._wanted:
+            async for attempt in forever(first_s=end.retry_first_s, cap_s=end.retry_cap_s, noticed=self._tell):
+                with attempt:
+                    await self._live()
+
+    async def _live(self) -> None:
+        """Open a channel, consume, and stay until it is gone. Raises where it did not come to that, or not for long."""
+        generation = await self._begin()
+        try:
+            await self._consume(generation)
+            since = time.monotonic()
+            await generation.gone.wait()
+        finally:
+            await self._finish(generation)
+        if self._wanted and time.monotonic() - since < STEADY_S:
+            raise ConnectionLost("the channel was lost soon after it was opened")
+
+    async def _begin(self) -> Generation:
+        connection = await self._link.get()
+        async with within(self._link.endpoint.rpc_timeout_s, "opening the consuming channel"):
+            if connection.transport is None:
+                raise ConnectionLost("the connection was closed")
+            channel = await connection.transport.connection.channel(publisher_confirms=False)
+        self._last += 1
+        generation = Generation(self._last, channel, opened_us=self._wall_us())
+        generation.closing.add_done_callback(lambda future: self._end(generation, _why(future)))
+        channel.on_consumer_cancel_callbacks.add(lambda _: self._end(generation, "the broker cancelled the consumer"))
+        self._current = generation
+        return generation
+
+    async def _consume(self, generation: Generation) -> None:
+        channel = generation.channel
+        async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
+            await channel.basic_qos(prefetch_count=self._prefetch)
+            await channel.basic_consume(
+                self._queue, partial(self._receive, generation), consumer_tag=generation.consumer_tag
+            )
+        if generation.phase is Phase.GONE:
+            raise ConnectionLost("the channel closed while the consumer was registered")
+        generation.phase = Phase.CONSUMING
+        self._consuming.set()
+        log.info("broker.consuming", queue=self._queue, generation=generation.number)
+
+    async def _cancel(self, current: Generation) -> None:
+        current.phase = Phase.CANCELLED
+        self._consuming.clear()
+        try:
+            async with within(self._link.endpoint.rpc_timeout_s, "cancelling the consumer"):
+                await current.channel.basic_cancel(current.consumer_tag)
+        except ConnectionLost as error:
+            # An rpc without an answer costs the channel: aiormq closes it.
+            self._end(current, str(error))
+
+    async def _finish(self, generation: Generation) -> None:
+        self._end(generation, "released")
+        try:
+            async with within(self._link.endpoint.rpc_timeout_s, "closing the consuming channel"):
+                await generation.channel.close()
+        except ConnectionLost as error:
+            # Then only the connection can give the messages back.
+            log.info("broker.close_failed", connection=self._link.name, detail=str(error))
+            await self._link.drop()
+
+    async def _stop_keeper(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+            if not keeper.cancelled() and (error := keeper.exception()) is not None:
+                log.error("broker.keeper_failed", error=type(error).__name__, detail=str(error))
+
+    # -- callbacks of the library ---------------------------------------------------------------------------------
+
+    async def _receive(self, generation: Generation, message: DeliveredMessage) -> None:
+        if generation.phase is Phase.GONE or self._sink is None:
+            return
+        try:
+            self._sink.deliver(generation.delivery(message, arrived_us=self._wall_us()))
+            self.counts["delivered"] += 1
+        except Exception:
+            # The library's task is the boundary: this delivery stays open, the next one comes.
+            self.counts["sink_failed"] += 1
+            log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _end(self, generation: Generation, cause: str) -> None:
+        """The channel is of no more use; tells the sink, once."""
+        if generation.phase is Phase.GONE:
+            return
+        heard_of = generation.phase is not Phase.OPENING or generation.ledger.delivered_count > 0
+        generation.phase = Phase.GONE
+        generation.gone.set()
+        if self._current is generation:
+            self._current = None
+            self._consuming.clear()
+        if not heard_of or self._sink is None:
+            return
+        log.info(
+            "broker.channel_gone", generation=generation.number, detail=cause, unsettled=generation.ledger.open_count
+        )
+        try:
+            self._sink.lost(generation.number)
+        except Exception:
+            # A callback of the library: nobody above could handle it.
+            log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _tell(self, error: Exception, attempt: int, wait_s: float) -> None:
+        event = "broker.refused" if isinstance(error, BrokerRefused) else "broker.not_consuming"
+        kind = type(root_cause(error)).__name__
+        log.warning(
+            event, queue=self._queue, error=kind, detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3)
+        )
+
+
+def _why(closing: "asyncio.Future[object]") -> str:
+    error = None if closing.cancelled() else closing.exception()
+    return f"{type(error).__name__}: {error}" if error is not None else "closed"

@@ -1,0 +1,122 @@
+"""Brings a topology to the broker, or checks that it is there (``TOPOLOGY`` declare | passive).
+
+A passive declaration only asks whether a name exists: RabbitMQ ignores the arguments of it. So ``verify`` asks
+passively first, and where the queue exists declares it in earnest, which changes nothing and is refused with the name
+of the first argument that differs. A user without the configure permission may do the first, not the second: then the
+arguments stay unchecked, and a log line says so. Bindings cannot be read over AMQP at all.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from worker.adapters.amqp.deadline import within
+from worker.adapters.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology
+from worker.core.errors import BrokerRefused, ConnectionLost
+
+log = structlog.get_logger(__name__)
+
+RPC_TIMEOUT_S = 10.0
+
+_DIFFERS = re.compile(r"inequivalent arg '([^']+)'.*received (.+) but current is (.+)$", re.DOTALL)
+
+
+async def declare(connection: AbstractConnection, wanted: Topology, *, rpc_timeout_s: float = RPC_TIMEOUT_S) -> None:
+    """Create what is missing; doing it again changes nothing.
+
+    Raises BrokerRefused where something exists with other arguments, or where we may not; ConnectionLost.
+    """
+    for exchange in wanted.exchanges:
+        async with _throwaway(connection, rpc_timeout_s, f"exchange {exchange.name!r}") as channel:
+            await _declare_exchange(channel, exchange)
+    for queue in wanted.queues:
+        async with _throwaway(connection, rpc_timeout_s, f"queue {queue.name!r}") as channel:
+            await _declare_queue(channel, queue)
+    for binding in wanted.bindings:
+        async with _throwaway(connection, rpc_timeout_s, f"binding to {binding.target!r}") as channel:
+            await _bind(channel, binding)
+
+
+async def verify(connection: AbstractConnection, wanted: Topology, *, rpc_timeout_s: float = RPC_TIMEOUT_S) -> None:
+    """Check that everything exists and has these arguments; creates nothing.
+
+    Raises BrokerRefused that names what is missing or which argument differs, and what to do; ConnectionLost.
+    """
+    for exchange in wanted.exchanges:
+        name = f"exchange {exchange.name!r}"
+        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+            await _declare_exchange(channel, exchange, passive=True)
+        async with _comparing(connection, rpc_timeout_s, name) as channel:
+            await _declare_exchange(channel, exchange)
+    for queue in wanted.queues:
+        name = f"queue {queue.name!r}"
+        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+            await _declare_queue(channel, queue, passive=True)
+        async with _comparing(connection, rpc_timeout_s, name) as channel:
+            await _declare_queue(channel, queue)
+
+
+@asynccontextmanager
+async def _throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
+    """A channel for one request: a refused declaration closes the channel that it was made on."""
+    async with within(rpc_timeout_s, name):
+        if connection.transport is None:
+            raise ConnectionLost(f"{name}: the connection is closed")
+        channel = await connection.transport.connection.channel()
+        try:
+            yield channel
+        except (ChannelPreconditionFailed, ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            _refuse(name, error)
+        finally:
+            await channel.close()
+
+
+@asynccontextmanager
+async def _comparing(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
+    """A throw-away channel for declaring what is known to exist, where we may."""
+    try:
+        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+            yield channel
+    except BrokerRefused as error:
+        if not isinstance(error.__cause__, ChannelAccessRefused):
+            raise
+        log.info("topology.unverified", name=name, why="no configure permission: exists, arguments not compared")
+
+
+def _refuse(name: str, error: Exception) -> NoReturn:
+    text = str(error)
+    differs = _DIFFERS.search(text)
+    if isinstance(error, ChannelNotFoundEntity):
+        advice = "is missing: run with TOPOLOGY=declare, or create it as the command `topology` prints it"
+    elif isinstance(error, ChannelAccessRefused):
+        advice = f"cannot be declared ({text}): grant configure and write permission, or use TOPOLOGY=passive"
+    elif differs is not None:
+        argument, ours, theirs = differs.groups()
+        advice = (
+            f"exists with another {argument}: we want {ours}, the broker has {theirs}; "
+            "change the setting to match, or drain and delete it so that it can be declared anew"
+        )
+    else:
+        advice = f"cannot be declared: {text}"
+    raise BrokerRefused(f"{name} {advice}") from error
+
+
+async def _declare_exchange(channel: AbstractChannel, exchange: ExchangeSpec, *, passive: bool = False) -> None:
+    await channel.exchange_declare(exchange.name, exchange_type=exchange.type, durable=True, passive=passive)
+
+
+async def _declare_queue(channel: AbstractChannel, queue: QueueSpec, *, passive: bool = False) -> None:
+    await channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments}, passive=passive)
+
+
+async def _bind(channel: AbstractChannel, binding: BindingSpec) -> None:
+    if binding.to_exchange:
+        await channel.exchange_bind(destination=binding.target, source=binding.source, routing_key=binding.routing_key)
+    else:
+        await channel.queue_bind(binding.target, binding.source, binding.routing_key)

@@ -1,0 +1,139 @@
+"""Carries out dispositions on the broker: copies first, each confirmed, and only then acknowledgements.
+
+The copies of one entry are placed one after the other, oldest first, and stop at the first that fails; entries go side
+by side. So a crash at any point leaves the broker with a message twice at worst, and with no younger one of an entry
+settled before an older one.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from worker.adapters.amqp.consumer import Consumer
+from worker.adapters.amqp.publisher import Publisher
+from worker.core.errors import CopyFailed, CopyUnencodable
+from worker.core.headers import Copy, body_only, dead_copy, retry_copy
+from worker.core.model import Ack, Dead, Release, Retry, Settlement
+
+log = structlog.get_logger(__name__)
+
+Group = list[Settlement]
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
+
+
+class BrokerSettler:
+    """Implements ``ports.Settler``: the consumer acknowledges, the publisher places the copies.
+
+    ``dead_queue`` is reached through the default exchange, the retry tiers (in the order of their delays) through their
+    fanout exchanges, so that a copy keeps its routing key. ``worker`` is our version, for the header ``ow-worker``.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        publisher: Publisher,
+        *,
+        dead_queue: str,
+        retry_exchanges: Sequence[str],
+        worker: str,
+        wall_us: Callable[[], int] = _wall_us,
+    ) -> None:
+        if not retry_exchanges:
+            raise ValueError("at least one retry tier is needed")
+        self._consumer = consumer
+        self._publisher = publisher
+        self._dead_queue = dead_queue
+        self._tiers = tuple(retry_exchanges)
+        self._worker = worker
+        self._wall_us = wall_us
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """See ``ports.Settler``. Calling it again with the same settlements carries out what is still open, only.
+
+        Raises CopyFailed for the first copy that failed; that delivery and the younger ones of its entry stay open, all
+        others were acknowledged.
+        """
+        groups = self._groups(settlements)
+        failures = await self._place_copies(groups)
+        await self._acknowledge(groups)
+        if failures:
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            raise CopyFailed(f"{failures[0]}{more}") from failures[0]
+
+    def _groups(self, settlements: Sequence[Settlement]) -> list[Group]:
+        """The settlements that can still be carried out, by entry; each entry in the order given."""
+        groups: dict[object, Group] = {}
+        for settlement in settlements:
+            delivery, update = settlement.delivery, settlement.update
+            if isinstance(settlement.disposition, Release) or not self._consumer.holds(delivery):
+                continue
+            entry = (delivery.generation, update.order_id) if update is not None else delivery
+            groups.setdefault(entry, []).append(settlement)
+        return list(groups.values())
+
+    async def _place_copies(self, groups: Sequence[Group]) -> list[CopyFailed]:
+        """Cuts every group down to what may be acknowledged now; what was cut off for a failure is told."""
+        failures: list[CopyFailed] = []
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups:
+                if any(not isinstance(each.disposition, Ack) for each in group):
+                    tasks.create_task(self._place_group(group, failures), name="place copies")
+        return failures
+
+    async def _place_group(self, group: Group, failures: list[CopyFailed]) -> None:
+        for index, settlement in enumerate(group):
+            if not self._consumer.holds(settlement.delivery):
+                del group[index:]
+                return
+            try:
+                await self._place(settlement)
+            except CopyFailed as error:
+                failures.append(error)
+                del group[index:]
+                return
+
+    async def _place(self, settlement: Settlement) -> None:
+        match settlement.disposition:
+            case Dead():
+                copy = dead_copy(settlement, now_us=self._wall_us(), worker=self._worker)
+                await self._publish("", self._dead_queue, copy)
+            case Retry(tier=tier):
+                copy = retry_copy(settlement, now_us=self._wall_us(), worker=self._worker)
+                exchange = self._tiers[min(tier, len(self._tiers) - 1)]
+                await self._publish(exchange, _routing_key(settlement, copy), copy)
+            case Ack() | Release():
+                pass
+
+    async def _publish(self, exchange: str, routing_key: str, copy: Copy) -> None:
+        try:
+            await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
+        except CopyUnencodable as error:
+            log.warning("broker.copy_reduced", target=exchange or routing_key, detail=str(error))
+            await self._publish_reduced(exchange, routing_key, body_only(copy))
+
+    async def _publish_reduced(self, exchange: str, routing_key: str, copy: Copy) -> None:
+        try:
+            await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
+        except CopyUnencodable as error:
+            raise CopyFailed(f"not even a body-only copy can be encoded: {error}") from error
+
+    async def _acknowledge(self, groups: Sequence[Group]) -> None:
+        """Older before newer: the frames follow the order of the groups and within them."""
+        tags: dict[int, list[list[int]]] = {}
+        for group in groups:
+            held = [each.delivery for each in group if self._consumer.holds(each.delivery)]
+            if held:
+                tags.setdefault(held[0].generation, []).append([delivery.tag for delivery in held])
+        for generation, open_tags in tags.items():
+            await self._consumer.acknowledge(generation, open_tags)
+
+
+def _routing_key(settlement: Settlement, copy: Copy) -> str:
+    """The producer's key: after a detour through a retry queue the header knows it for certain."""
+    kept = copy.properties.headers.get("ow-routing-key")
+    return kept if isinstance(kept, str) else settlement.delivery.routing_key

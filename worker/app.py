@@ -1,0 +1,224 @@
+"""The composition root: settings become adapters, adapters and core become a pipeline, signals become a drain."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import structlog
+
+from worker.adapters.amqp.connection import Endpoint, Link, shown
+from worker.adapters.amqp.consumer import Consumer
+from worker.adapters.amqp.declaring import declare, verify
+from worker.adapters.amqp.publisher import Publisher
+from worker.adapters.amqp.settler import BrokerSettler
+from worker.adapters.amqp.topology import Topology, topology
+from worker.adapters.graphql import GraphqlPlatform
+from worker.adapters.journal import MemoryJournal
+from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
+from worker.caller import Caller
+from worker.config import Settings
+from worker.core.breaker import Breaker
+from worker.core.coalesce import Coalescer
+from worker.core.decode import EventSchema
+from worker.core.errors import ConnectionLost
+from worker.core.outcome import Outcomes
+from worker.core.rulesfile import ExtraRules
+from worker.core.settings import TopologyMode
+from worker.core.verdict import Rules
+from worker.pipeline import Limits, Pipeline
+from worker.retrying import forever
+
+log = structlog.get_logger(__name__)
+
+DISTRIBUTION = "order-update-worker"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class _Parts:
+    """What has a life of its own."""
+
+    consuming: Link
+    publishing: Link
+    consumer: Consumer
+    pipeline: Pipeline
+
+
+async def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Raises UsageError without credentials for the platform, and BrokerRefused when the broker answers and refuses us.
+    A broker or platform that is merely away is waited for.
+    """
+    settings.require_platform()
+    started = time.monotonic()
+    _tell_start(settings)
+    stop = asyncio.Event()
+    with _signals(stop, settings.drain_grace_s):
+        async with AsyncExitStack() as stack:
+            parts = await _assemble(settings, stack)
+            if await _until(stop, _prepare(settings, parts)):
+                await _work(parts, stop)
+    log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
+
+
+def _tell_start(settings: Settings) -> None:
+    broker = settings.broker
+    url = ",".join(map(shown, broker.urls))
+    log.info("worker.starting", version=version(DISTRIBUTION), queue=broker.queue, prefetch=broker.prefetch, url=url)
+
+
+async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
+    """Everything wired up, nothing connected yet. The stack closes it in reverse order."""
+    broker, batch, platform = settings.broker, settings.batch, settings.require_platform()
+    endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s)
+    consuming, publishing = (Link(endpoint, name=f"order-worker {role}") for role in ("consume", "publish"))
+    for link in (consuming, publishing):
+        stack.push_async_callback(link.close)
+    consumer = Consumer(consuming, queue=broker.queue, prefetch=broker.prefetch)
+    publisher = Publisher(publishing)
+    stack.push_async_callback(publisher.close)
+    plan = _plan(settings)
+    settler = BrokerSettler(
+        consumer,
+        publisher,
+        dead_queue=plan.dead_queue,
+        retry_exchanges=plan.retry_exchanges,
+        worker=version(DISTRIBUTION),
+    )
+    credentials = ClientCredentials(
+        url=platform.oauth_url,
+        client_id=platform.client_id,
+        client_secret=platform.client_secret,
+        scope=platform.oauth_scope,
+    )
+    tokens = await stack.enter_async_context(OAuthTokenSource(credentials, timeout_s=platform.call_timeout_s))
+    graphql = GraphqlPlatform(
+        platform.graphql_url,
+        timeout_s=platform.call_timeout_s,
+        extra_fields=settings.extra_fields,
+        max_connections=batch.max_in_flight + 1,  # one more for probes
+    )
+    await stack.enter_async_context(graphql)
+    coalescer = Coalescer(
+        max_batch=batch.max_batch,
+        max_bytes=batch.max_batch_bytes,
+        linger_s=batch.linger_s,
+        milestones=settings.event.milestone_statuses,
+        name=os.urandom(4).hex(),
+    )
+    pipeline = Pipeline(
+        schema=EventSchema(settings.extra_fields, settings.ignore_fields, settings.max_clock_skew_s),
+        coalescer=coalescer,
+        outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=broker.retry_delays_s),
+        breaker=Breaker(hold_limit_s=batch.hold_limit_s),
+        caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
+        journal=MemoryJournal(),
+        settler=settler,
+        intake=consumer,
+        limits=Limits(
+            max_in_flight=batch.max_in_flight,
+            max_unsettled_s=batch.max_unsettled_s,
+            drain_grace_s=batch.drain_grace_s,
+            prefetch=broker.prefetch,
+        ),
+    )
+    return _Parts(consuming=consuming, publishing=publishing, consumer=consumer, pipeline=pipeline)
+
+
+def _plan(settings: Settings) -> Topology:
+    broker = settings.broker
+    return topology(
+        exchange=broker.exchange,
+        queue=broker.queue,
+        dead_queue=broker.dead_letter_queue,
+        retry_delays_s=broker.retry_delays_s,
+        delivery_limit=broker.delivery_limit,
+    )
+
+
+def rules_of(extra: ExtraRules, terminal_statuses: frozenset[int]) -> Rules:
+    """The built-in rules of judgement, extended by those of ``RULES_FILE``."""
+    own = Rules()
+    texts = {section: tuple(str(text) for text in extra[section]["texts"]) for section in extra}
+    codes = {section: frozenset(str(code) for code in extra[section]["codes"]) for section in extra}
+    statuses = frozenset(int(status) for status in extra["throttle"]["statuses"])
+    return Rules(
+        throttle_statuses=own.throttle_statuses | statuses,
+        throttle_texts=own.throttle_texts + texts["throttle"],
+        throttle_codes=own.throttle_codes | codes["throttle"],
+        transient_texts=own.transient_texts + texts["transient"],
+        transient_codes=own.transient_codes | codes["transient"],
+        auth_texts=own.auth_texts + texts["auth"],
+        auth_codes=own.auth_codes | codes["auth"],
+        terminal_statuses=terminal_statuses,
+    )
+
+
+async def _prepare(settings: Settings, parts: _Parts) -> None:
+    """Both connections, and the topology declared or checked. Waits for a broker that is away."""
+    bring = declare if settings.topology is TopologyMode.DECLARE else verify
+    async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(ConnectionLost,)):
+        with attempt:
+            await bring(await parts.consuming.get(), _plan(settings))
+    await parts.publishing.get()
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+    """Do ``work`` unless we are asked to stop first. True when it was done."""
+    task = asyncio.create_task(work, name="prepare")
+    stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in (task, stopped):
+            if not each.done():
+                each.cancel()
+        await asyncio.wait((task, stopped))
+    if task.cancelled():
+        return False
+    task.result()
+    return not stop.is_set()
+
+
+async def _work(parts: _Parts, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(parts.pipeline.run(), name="pipeline")
+        ready = group.create_task(_tell_ready(parts.consumer), name="tell ready")
+        stopped = group.create_task(stop.wait(), name="wait for a signal")
+        await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
+        parts.pipeline.stop()
+        for task in (ready, stopped):
+            task.cancel()
+
+
+async def _tell_ready(consumer: Consumer) -> None:
+    await consumer.wait_consuming()
+    log.info("worker.ready")
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, grace_s: float) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stop``; the next one ends the process without further ado: the broker redelivers."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, partial(_on_signal, stop, number, grace_s))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _on_signal(stop: asyncio.Event, number: signal.Signals, grace_s: float) -> None:
+    if stop.is_set():
+        log.warning("worker.forced_exit", signal=number.name)
+        os._exit(1)
+    log.info("worker.draining", signal=number.name, grace_s=grace_s)
+    stop.set()

@@ -1,0 +1,434 @@
+"""Settings: read once at start from environment, ``.env`` and secret files, checked, and handed on as value objects.
+
+An environment variable outranks ``.env``, which outranks a secret file. Every setting is described once, here: the
+command ``config``, ``--help`` and the README table read the descriptions from ``settings_table()``. Problems come all
+at once, each naming its variables. Secrets and passwords never appear in a repr or in an error.
+"""
+
+import difflib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from worker.core import notation
+from worker.core.conflicts import Conflict, name_conflicts, size_conflicts, time_conflicts
+from worker.core.errors import UsageError
+from worker.core.masking import MASK, mask_text, short
+from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
+from worker.core.settings import (
+    BatchSettings,
+    BrokerSettings,
+    EventSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    PlatformSettings,
+    TopologyMode,
+)
+
+PREFIX = "ORDER_WORKER_"
+SECRETS_DIR = Path("/run/secrets")  # where Docker and Podman mount secrets
+BROKER_TIMEOUT_S = 1800.0  # RabbitMQ's default consumer_timeout
+
+
+@dataclass(slots=True, frozen=True)
+class RulesFile:
+    """The rules of ``RULES_FILE``, read and checked when the settings are loaded."""
+
+    path: str = ""
+    rules: ExtraRules = field(default_factory=lambda: NO_RULES, repr=False)
+
+    @classmethod
+    def read(cls, path: str) -> Self:
+        """Read the file at ``path``; ValueError says what is wrong with it. An empty path means no file."""
+        if not path:
+            return cls()
+        try:
+            return cls(path, parse_rules(Path(path).read_text(encoding="utf-8")))
+        except OSError as missing:
+            raise ValueError(f"the file cannot be read: {missing.strerror}") from None
+
+
+def _journal(url: str) -> str:
+    if url != "memory":
+        raise ValueError("durable journals are not in this version; leave it out, or set it to memory")
+    return url
+
+
+def _secrets_dir(path: str) -> str:
+    if path and not Path(path).is_dir():
+        raise ValueError("there is no such directory; create it, or leave the variable out")
+    return path
+
+
+def _read(parse: Callable[[str], object]) -> BeforeValidator:
+    """Texts are parsed; values given by code pass as they are."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+# NoDecode: without it pydantic-settings expects JSON for everything that is not a plain value.
+Choice = _read(str.lower)
+Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, _read(notation.items)]
+Delay = Annotated[float, Field(gt=0, le=4_294_967)]  # RabbitMQ keeps a time-to-live as 32 bits of milliseconds
+Delays = Annotated[tuple[Delay, ...], NoDecode, _read(notation.items), AfterValidator(notation.ascending)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
+WebUrl = Annotated[str, AfterValidator(notation.web_url)]
+HIDDEN = frozenset({"client_secret", "amqp_url"})  # never repeated in an error; addresses are shown without password
+
+
+class Settings(BaseSettings):
+    """All settings, valid on their own and together. Code that needs some of them takes a value object instead."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    # broker
+    amqp_url: Annotated[tuple[str, ...], NoDecode, _read(notation.broker_urls)] = Field(
+        default=("amqp://guest:guest@localhost:5672/",),
+        repr=False,
+        description="Broker address, amqp:// or amqps://; several, separated by commas, are tried in turn.",
+    )
+    exchange: BrokerName = Field(default="order-updates", description="Topic exchange that producers publish to.")
+    queue: BrokerName = Field(
+        default="order-updates.work",
+        description="Work queue, and the exchange in front of it that retries come back through.",
+    )
+    dead_letter_queue: BrokerName = Field(default="order-updates.dead", description="Queue of the dead letters.")
+    retry_delays_s: Delays = Field(
+        default=(5.0, 30.0, 120.0, 600.0),
+        description="Delays of the retry tiers in seconds, ascending, separated by commas.",
+    )
+    prefetch: int = Field(
+        default=2000,
+        ge=1,
+        le=2000,
+        description="Most unsettled messages at a time, 1 to 2000 (the most that quorum queues promise); at least "
+        "MAX_BATCH x MAX_IN_FLIGHT.",
+    )
+    topology: Annotated[TopologyMode, Choice] = Field(
+        default=TopologyMode.DECLARE,
+        description="declare: make exchanges and queues at start. passive: only check them.",
+    )
+    delivery_limit: Positive = Field(
+        default=100,
+        description="How often the broker may redeliver a message before it dead-letters it by itself; positive.",
+    )
+    heartbeat_s: int = Field(
+        default=10, ge=5, le=3600, description="AMQP heartbeat in seconds, 5 or more (shorter ones give false alarms)."
+    )
+    max_attempts: Positive = Field(default=5, description="How often a message is tried before it is dead-lettered.")
+
+    # platform
+    oauth_url: WebUrl = Field(default="https://oauth.kornitx.net/token", description="Token endpoint.")
+    client_id: str = Field(default="", description="OAuth client id. Needed by commands that call the platform.")
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="OAuth client secret. Needed by commands that call the platform; a secret.",
+    )
+    oauth_scope: str = Field(
+        default="order-it.order-manager.edit", description="OAuth scope; several are separated by blanks; may be empty."
+    )
+    graphql_url: WebUrl = Field(default="https://graphql.kornitx.net", description="GraphQL endpoint.")
+    call_timeout_s: Seconds = Field(
+        default=15.0, description="Longest wait for one call in seconds; below DRAIN_GRACE_S."
+    )
+
+    # batching and time
+    max_batch: Positive = Field(default=100, description="Most orders in one call.")
+    max_batch_bytes: int = Field(
+        default=1024 * 1024,
+        ge=65_536,
+        description="Most bytes in one call; at least 65536, the size of the largest event.",
+    )
+    linger_s: float = Field(
+        default=0.02,
+        ge=0,
+        allow_inf_nan=False,
+        description="Longest wait of the oldest update for a fuller batch, in seconds.",
+    )
+    max_in_flight: Positive = Field(default=4, description="Most calls at a time.")
+    hold_limit_s: Seconds = Field(
+        default=300.0,
+        description="How long messages are kept while the platform is away, in seconds; then they are handed back.",
+    )
+    max_unsettled_s: float = Field(
+        default=900.0,
+        gt=0,
+        lt=BROKER_TIMEOUT_S,
+        description="Longest time a message stays unsettled, in seconds; below 1800, where the broker takes it "
+        "away, and above HOLD_LIMIT_S + CALL_TIMEOUT_S.",
+    )
+    drain_grace_s: Seconds = Field(
+        default=25.0, description="Longest shutdown in seconds; keep the grace period of the container above it."
+    )
+
+    # rules
+    max_clock_skew_s: float = Field(
+        default=300.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How far in the future an event may say it happened, in seconds; beyond that it is dead-lettered.",
+    )
+    extra_fields: Annotated[dict[str, str], NoDecode, _read(notation.extra_fields)] = Field(
+        default={},
+        description="More fields of OrderInput to accept and send: shipping_tracking or shipping_tracking:string,"
+        "weight:number (string, integer, number, boolean).",
+    )
+    ignore_fields: Annotated[tuple[str, ...], NoDecode, _read(notation.ignore_fields)] = Field(
+        default=(), description="Event fields that are kept for people and never sent, separated by commas."
+    )
+    milestone_statuses: Numbers = Field(
+        default=(),
+        description="Statuses that are sent even if a later one waits, separated by commas; terminal ones always are.",
+    )
+    terminal_statuses: Numbers = Field(
+        default=(64, 128, 516), description="Statuses that an order never leaves, separated by commas."
+    )
+    rules_file: Annotated[RulesFile, NoDecode, _read(RulesFile.read)] = Field(
+        default=RulesFile(),
+        description="TOML file with more texts, codes and statuses that mean transient, throttle or auth.",
+    )
+
+    # rest
+    journal_url: Annotated[str, AfterValidator(_journal)] = Field(
+        default="memory",
+        description="Where applied versions are remembered; only memory in this version (one process life).",
+    )
+    log_format: Annotated[LogFormat, Choice] = Field(
+        default=LogFormat.JSON, description="json: one object per line. console: lines for people."
+    )
+    log_level: Annotated[LogLevel, Choice] = Field(default=LogLevel.INFO, description="debug, info, warning or error.")
+    secrets_dir: Annotated[str, AfterValidator(_secrets_dir)] = Field(
+        default="",
+        description="Directory of files named like the variables; /run/secrets if it exists and none is named.",
+    )
+
+    @property
+    def broker(self) -> BrokerSettings:
+        """For the adapters of the broker."""
+        return BrokerSettings(urls=self.amqp_url, **self._select(BrokerSettings))
+
+    @property
+    def batch(self) -> BatchSettings:
+        """For the pipeline."""
+        return BatchSettings(**self._select(BatchSettings))
+
+    @property
+    def event(self) -> EventSettings:
+        """For decoding, merging and judging."""
+        terminal = frozenset(self.terminal_statuses)
+        return EventSettings(
+            max_clock_skew_s=self.max_clock_skew_s,
+            extra_fields=self.extra_fields,
+            ignore_fields=frozenset(self.ignore_fields),
+            milestone_statuses=terminal.union(self.milestone_statuses),
+            terminal_statuses=terminal,
+        )
+
+    @property
+    def rules(self) -> ExtraRules:
+        """What ``RULES_FILE`` adds to the built-in rules."""
+        return self.rules_file.rules
+
+    @property
+    def logs(self) -> LogSettings:
+        """For telemetry, with the texts to hide."""
+        passwords = [urlsplit(url).password or "" for url in self.amqp_url]
+        secrets = {self.client_secret.get_secret_value(), *passwords, *map(unquote, passwords)}
+        # A very short secret would blank out half of every line, and "guest" is no secret.
+        hidden = tuple(sorted(secret for secret in secrets if len(secret) >= 4 and secret != "guest"))  # noqa: S105
+        return LogSettings(format=self.log_format, level=self.log_level, secrets=hidden)
+
+    def missing_for_platform(self) -> list[str]:
+        """Names of settings that calls to the platform need and that are not set."""
+        return [name for name in ("client_id", "client_secret") if not getattr(self, name)]
+
+    def require_platform(self) -> PlatformSettings:
+        """For commands that call the platform. UsageError names the credentials that are missing."""
+        if missing := self.missing_for_platform():
+            raise UsageError("\n".join(f"{variable(name)}: is not set; {_HOW_TO_GET}" for name in missing))
+        secret = self.client_secret.get_secret_value()
+        return PlatformSettings(client_secret=secret, **self._select(PlatformSettings, "client_secret"))
+
+    def _select(self, kind: type, *without: str) -> dict[str, Any]:
+        known = type(self).model_fields
+        return {f.name: getattr(self, f.name) for f in fields(kind) if f.name in known and f.name not in without}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        values = dict(self)
+        conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
+        if conflicts:
+            raise Conflicts(conflicts)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The directory of secret files is itself a setting, so that source is made last."""
+        secrets = _secret_files(settings_cls, env_settings, dotenv_settings)
+        return (init_settings, env_settings, dotenv_settings, secrets)
+
+
+_HOW_TO_GET = "the platform's support hands it over with the OAuth user (put it into the environment or a secret file)"
+
+
+class Conflicts(ValueError):
+    """Raised inside validation; carries which settings do not fit together."""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        self.conflicts = conflicts
+        super().__init__("; ".join(map(_conflict_line, conflicts)))
+
+
+def variable(name: str) -> str:
+    """``max_batch`` -> ``ORDER_WORKER_MAX_BATCH``."""
+    return PREFIX + name.upper()
+
+
+def load_settings() -> Settings:
+    """Read and check everything. UsageError lists every problem, one per line, and shows no secret."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            settings = Settings()
+        except ValidationError as refused:
+            raise UsageError("\n".join(_problems(refused))) from None
+        except (OSError, UnicodeError, SettingsError) as unreadable:
+            raise UsageError(f".env or a secret file cannot be read: {mask_text(str(unreadable))}") from None
+    # pydantic-settings only warns about a secret file that it cannot use, and goes on without the secret.
+    if caught:
+        raise UsageError("\n".join(f"{PREFIX}SECRETS_DIR: {warning.message}" for warning in caught))
+    return settings
+
+
+def _problems(refused: ValidationError) -> list[str]:
+    """Problems of single settings, and those conflicts that are not a consequence of them."""
+    errors = [error for error in refused.errors() if error["loc"]]
+    broken = {str(error["loc"][0]) for error in errors}
+    defaults: dict[str, Any] = {name: Settings.model_fields[name].default for name in broken}
+    lines = [_line(error) for error in errors]
+    try:
+        Settings(**defaults)
+    except ValidationError as conflicting:
+        found = [conflict for error in conflicting.errors() for conflict in error["ctx"]["error"].conflicts]
+        lines += [_conflict_line(conflict) for conflict in found if not broken.intersection(conflict.names)]
+    return lines
+
+
+def _conflict_line(conflict: Conflict) -> str:
+    return f"{', '.join(map(variable, conflict.names))}: {conflict.text}"
+
+
+def _line(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    text = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    shown = name not in HIDDEN and error["type"] != "value_error" and isinstance(given, str | int | float)
+    return f"{variable(name)}: {text[0].lower()}{text[1:]}" + (f" (it is {short(str(given), 40)!r})" if shown else "")
+
+
+def _secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:
+    named = next((found for source in sources if (found := source().get("secrets_dir"))), None)
+    directory = Path(named) if named else SECRETS_DIR
+    # A directory that was named and is missing is reported by the field itself.
+    return SecretsSettingsSource(settings_cls, secrets_dir=directory if directory.is_dir() else None)
+
+
+def origins() -> dict[str, str]:
+    """Where each setting comes from: ``environment``, ``.env`` or ``secret file``; absent: the default."""
+    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    files = _secret_files(Settings, environment, dotenv)
+    found: dict[str, str] = {}
+    for label, source in (("secret file", files), (".env", dotenv), ("environment", environment)):
+        found.update({name: label for name in source() if name in Settings.model_fields})
+    return found
+
+
+@dataclass(slots=True, frozen=True)
+class UnknownVariable:
+    """A variable with our prefix that no setting knows, and the setting that was perhaps meant."""
+
+    name: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} is no setting" + (f"; did you mean {self.suggestion}?" if self.suggestion else "")
+
+
+def unknown_variables() -> list[UnknownVariable]:
+    """Variables of ours, in all three sources, that nothing reads: a typing error, or a setting of another version."""
+    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
+    directory = _secret_files(Settings, environment, dotenv).secrets_dir
+    files = [path.name for path in Path(str(directory)).iterdir()] if directory else []
+    given = {name.upper() for name in (*environment.env_vars, *dotenv.env_vars, *files)}
+    ours = {name.removeprefix(PREFIX).lower() for name in given if name.startswith(PREFIX)}
+    return [UnknownVariable(variable(name), _meant(name)) for name in sorted(ours.difference(Settings.model_fields))]
+
+
+def _meant(name: str) -> str | None:
+    # Compared without the prefix, which would make every name look like every other.
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.7)
+    return variable(close[0]) if close else None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SettingRow:
+    """One line of the settings table: the attribute of ``Settings``, its variable, and what it means."""
+
+    name: str
+    variable: str
+    default: str
+    description: str
+
+
+def settings_table() -> list[SettingRow]:
+    """Every setting with its default as one would write it, in the order of this file."""
+    return [
+        SettingRow(
+            name=name, variable=variable(name), default=written(info.default), description=info.description or ""
+        )
+        for name, info in Settings.model_fields.items()
+    ]
+
+
+def written(value: object) -> str:
+    """A value as one would write it into the environment; secrets and passwords masked."""
+    match value:
+        case SecretStr():
+            return MASK if value else ""
+        case RulesFile():
+            return value.path
+        case dict():
+            return ",".join(f"{name}:{kind}" for name, kind in value.items())
+        case tuple():
+            return ",".join(map(written, value))
+        case float():
+            return f"{value:g}"
+        case _:
+            return mask_text(str(value))

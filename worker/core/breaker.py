@@ -1,0 +1,87 @@
+"""May calls start? One small machine for every kind of outage.
+
+                 outage                          hold limit over, or auth/configuration,
+    RUNNING ---------------> HOLDING ----------> or a known wait beyond the hold limit  ----> PAUSED
+       ^                        |                                                               |
+       +------------------------+---------------------- the platform answers again ------------+
+
+HOLDING keeps everything unsettled in memory and lets only probes through. PAUSED has handed everything back to the
+broker and consumes nothing, so the broker and its tools see it. Both end by themselves as soon as a probe is accepted.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.core.outage import Outage, OutageKind
+
+IMMEDIATE = frozenset({OutageKind.AUTH, OutageKind.CONFIGURATION})
+
+
+class Mode(StrEnum):
+    """What the worker does at the moment."""
+
+    RUNNING = "running"
+    HOLDING = "holding"
+    PAUSED = "paused"
+
+
+@dataclass(slots=True)
+class Breaker:
+    """State of the way to the platform. Times are monotonic seconds; ``hold_limit_s`` bounds HOLDING."""
+
+    hold_limit_s: float
+    mode: Mode = Mode.RUNNING
+    outage: Outage | None = None
+    since: float = 0.0
+    retry_at: float = 0.0
+    throttled: int = 0
+
+    def trip(self, outage: Outage, *, now: float, wait_s: float | None) -> bool:
+        """Note an outage; ``wait_s`` is how long the platform asked us to wait, if it did. True if the mode changed.
+
+        An outage that a later call reports while one is known only updates what is known of it.
+        """
+        before = self.mode
+        if self.mode is Mode.RUNNING:
+            self.since = now
+            self.mode = Mode.HOLDING
+        self.outage = outage
+        if outage.kind is OutageKind.THROTTLED:
+            self.throttled += 1
+        if wait_s is not None:
+            self.retry_at = max(self.retry_at, now + wait_s)
+        if (outage.kind in IMMEDIATE and not outage.needs_entry) or self.retry_at - now > self.hold_limit_s:
+            self.mode = Mode.PAUSED
+        return self.mode is not before
+
+    def pause(self) -> None:
+        """Hand back at once, whatever the hold limit says."""
+        self.mode = Mode.PAUSED
+
+    def expire(self, now: float) -> bool:
+        """Turn a hold that lasted too long into a pause; True if that happened now."""
+        if self.mode is Mode.HOLDING and now >= self.since + self.hold_limit_s:
+            self.mode = Mode.PAUSED
+            return True
+        return False
+
+    def reopen(self, now: float) -> None:
+        """From PAUSED back to HOLDING: consume again, because only an entry can show whether the platform works."""
+        self.mode = Mode.HOLDING
+        self.since = now
+
+    def recovered(self) -> None:
+        """A probe was accepted."""
+        self.mode = Mode.RUNNING
+        self.outage = None
+        self.retry_at = 0.0
+        self.throttled = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether calls may start."""
+        return self.mode is Mode.RUNNING
+
+    def deadline(self) -> float | None:
+        """When ``expire`` has something to say."""
+        return self.since + self.hold_limit_s if self.mode is Mode.HOLDING else None

@@ -1,0 +1,291 @@
+"""Coalescing: deliveries of one order become one entry, entries of many orders become one batch.
+
+Theory of operation
+-------------------
+Every order that has anything to do owns a *lane*: a short list of waiting entries (nearly always one) and a flag that
+says whether an entry of it is *out* (in a batch that was handed out and is not settled). A lane is *ready* when it
+has a waiting entry and nothing out, so no order is ever in two calls at once (promise 3).
+
+    add        merges the update into the lane's entry; per field the greatest version wins
+    pop_ready  takes ready lanes, first come first, and makes a batch of their first entries; the lanes are out now
+    finish     the entry is settled: the lane may be ready again with what gathered meanwhile
+    put_back   the entry was not sent: it waits again, merged with what gathered meanwhile
+    put_first  several entries take the place of one (unmerging); they go out one by one, in this order
+    urge       a batch that goes out as it is, before all others, not before a given time; its lanes stay out
+
+Nothing here looks at a clock or decides what a reply means: the shell asks ``pop_ready`` when a call can start and arms
+one timer from ``next_deadline``. As long as no call can start, entries keep merging, so load makes batches fuller by
+itself.
+
+Milestones (statuses that must be seen by the platform) close their entry: newer updates go to a next entry of the lane.
+"""
+
+import math
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from worker.core.entry import Batch, Entry, FlushReason
+from worker.core.model import Update, Version
+from worker.core.versions import newest
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    waiting: list[Entry] = field(default_factory=list)
+    out: bool = False
+
+
+class Coalescer:
+    """Owns every update between its decoding and its settlement. Bounds: ``max_batch`` entries, ``max_bytes``,
+    ``linger_s``."""
+
+    def __init__(
+        self,
+        *,
+        max_batch: int,
+        max_bytes: int,
+        linger_s: float,
+        milestones: Collection[int] = (),
+        name: str = "b",
+    ) -> None:
+        self._max_batch = max_batch
+        self._max_bytes = max_bytes
+        self._linger_s = linger_s
+        self._milestones = frozenset(milestones)
+        self._name = name
+        self._lanes: dict[int, _Lane] = {}
+        self._ready: dict[int, _Lane] = {}
+        self._ready_bytes = 0
+        self._oldest = math.inf
+        self._urgent: deque[tuple[float, Batch]] = deque()
+        self._seq = 0
+        self._lost = -1
+        self._draining = False
+
+    # -- taking in ------------------------------------------------------------------------------------------------
+
+    def add(self, update: Update, now: float) -> None:
+        """Buffer one update. ``now`` is monotonic seconds; linger counts from the first update of an entry."""
+        lane = self._lanes.get(update.order_id)
+        if lane is None:
+            lane = self._lanes[update.order_id] = _Lane()
+        for entry in lane.waiting:
+            if entry.accepts(update):
+                entry.merge(update)
+                break
+        else:
+            entry = Entry(update.order_id, (update,), now)
+            lane.waiting.append(entry)
+        if self._is_milestone(update):
+            self._close_behind(lane, entry, update.version)
+        if update.order_id in self._ready:
+            self._ready_bytes += update.size
+        elif not lane.out:
+            self._make_ready(update.order_id, lane)
+
+    def _is_milestone(self, update: Update) -> bool:
+        return bool(self._milestones) and update.fields.get("status") in self._milestones
+
+    def _close_behind(self, lane: _Lane, entry: Entry, version: Version) -> None:
+        newer = [update for update in entry.updates if version < update.version]
+        following = None
+        if newer:
+            following = Entry(entry.order_id, newer, entry.since)
+            following.closed_at = entry.closed_at
+            kept = [update for update in entry.updates if not version < update.version]
+            entry.updates, entry.winners = kept, newest(kept)
+        entry.closed_at = version
+        if following is not None:
+            lane.waiting.insert(lane.waiting.index(entry) + 1, following)
+
+    def _make_ready(self, order_id: int, lane: _Lane) -> None:
+        head = lane.waiting[0]
+        if head.alone:
+            lane.out = True
+            self.urge(self.batch((lane.waiting.pop(0),), FlushReason.RESEND))
+            return
+        self._ready[order_id] = lane
+        self._ready_bytes += head.size
+        # An entry that gathered behind a call may be older than some that are before it in the queue.
+        self._oldest = min(self._oldest, head.since)
+
+    def _left(self) -> None:
+        """Lanes left the queue: look anew how long the others wait."""
+        self._oldest = min((lane.waiting[0].since for lane in self._ready.values()), default=math.inf)
+
+    # -- handing out ----------------------------------------------------------------------------------------------
+
+    def pop_ready(self, now: float) -> Batch | None:
+        """The next batch that should leave now, or None. Call it only when a call can start."""
+        if self._urgent and (batch := self._pop_urgent(now)) is not None:
+            return batch
+        if not self._ready:
+            return None
+        reason = self._due(now)
+        return None if reason is None else self._take(self._max_batch, reason)
+
+    def pop_probe(self) -> Batch | None:
+        """A batch of one entry, each time of another order: a try whether the platform takes anything at all."""
+        if self._ready:
+            return self._take(1, FlushReason.PROBE)
+        return self._start(0) if self._urgent else None
+
+    def _pop_urgent(self, now: float) -> Batch | None:
+        for index, (not_before, _) in enumerate(self._urgent):
+            if not_before <= now:
+                return self._start(index)
+        return None
+
+    def _start(self, index: int) -> Batch:
+        batch = self._urgent[index][1]
+        del self._urgent[index]
+        batch.seq = self._next_seq()
+        return batch
+
+    def _due(self, now: float) -> FlushReason | None:
+        if len(self._ready) >= self._max_batch:
+            return FlushReason.SIZE
+        if self._ready_bytes >= self._max_bytes:
+            # The running sum only ever overestimates (merged values are counted twice): look closer, then go on from
+            # there.
+            self._ready_bytes = sum(lane.waiting[0].size for lane in self._ready.values())
+            if self._ready_bytes >= self._max_bytes:
+                return FlushReason.BYTES
+        if self._draining:
+            return FlushReason.DRAIN
+        return FlushReason.LINGER if now >= self._oldest + self._linger_s else None
+
+    def _take(self, most: int, reason: FlushReason) -> Batch:
+        entries: list[Entry] = []
+        size = 0
+        while self._ready and len(entries) < most:
+            order_id, lane = next(iter(self._ready.items()))
+            entry_size = lane.waiting[0].size
+            if entries and size + entry_size > self._max_bytes:
+                reason = FlushReason.BYTES
+                break
+            del self._ready[order_id]
+            lane.out = True
+            entries.append(lane.waiting.pop(0))
+            size += entry_size
+        self._ready_bytes = max(0, self._ready_bytes - size) if self._ready else 0
+        self._left()
+        return self.batch(entries, reason)
+
+    def batch(self, entries: Sequence[Entry], reason: FlushReason) -> Batch:
+        """Name a new batch. Its entries must be out already."""
+        seq = self._next_seq()
+        return Batch(id=f"{self._name}-{seq}", seq=seq, entries=entries, reason=reason)
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    @property
+    def seq(self) -> int:
+        """The number of the call that started last."""
+        return self._seq
+
+    def next_deadline(self) -> float | None:
+        """When ``pop_ready`` has to be asked again even if nothing else happens; None: not before something does."""
+        times = [not_before for not_before, _ in self._urgent]
+        if self._ready:
+            times.append(self._oldest + self._linger_s)
+        return min(times, default=None)
+
+    # -- coming back ----------------------------------------------------------------------------------------------
+
+    def finish(self, entry: Entry) -> None:
+        """Everything in ``entry`` is decided: the order's next entry may go."""
+        self._free(entry.order_id)
+
+    def put_back(self, entry: Entry) -> None:
+        """``entry`` was not sent, or must be sent anew: it waits again and goes on merging."""
+        self.put_first(entry.order_id, (entry,))
+
+    def put_first(self, order_id: int, entries: Sequence[Entry]) -> None:
+        """Put ``entries`` in front of whatever the order has waiting. Updates of lost channels are left out: they
+        come again."""
+        lane = self._lanes[order_id]
+        kept = [entry for entry in entries if self._prune(entry)]
+        if kept and lane.waiting and not kept[-1].alone:
+            lane.waiting = self._in_order(kept.pop(), lane.waiting)
+        lane.waiting[:0] = kept
+        self._free(order_id)
+
+    def _in_order(self, entry: Entry, following: Sequence[Entry]) -> list[Entry]:
+        """Merge what gathered meanwhile into ``entry``, and close it again behind each milestone, the oldest first."""
+        merged = _Lane([entry])
+        for update in [update for other in following for update in other.updates]:
+            entry.merge(update)
+        entry.closed_at = None
+        for version in sorted({update.version for update in entry.updates if self._is_milestone(update)}):
+            self._close_behind(merged, merged.waiting[-1], version)
+        return merged.waiting
+
+    def urge(self, batch: Batch, not_before: float = 0.0) -> None:
+        """Send ``batch`` as it is as soon as a call can start, but not before ``not_before``. Its orders stay out."""
+        self._urgent.append((not_before, batch))
+
+    def urge_first(self, batch: Batch) -> None:
+        """Send ``batch`` before everything else."""
+        self._urgent.appendleft((0.0, batch))
+
+    def _free(self, order_id: int) -> None:
+        lane = self._lanes[order_id]
+        lane.out = False
+        if lane.waiting:
+            self._make_ready(order_id, lane)
+        else:
+            del self._lanes[order_id]
+
+    # -- channels and draining ------------------------------------------------------------------------------------
+
+    def lost(self, generation: int) -> list[Update]:
+        """Forget the waiting updates of a lost channel (the broker delivers them again) and return them."""
+        self._lost = max(self._lost, generation)
+        gone: list[Update] = []
+        for order_id, lane in list(self._lanes.items()):
+            gone += [u for entry in lane.waiting for u in entry.updates if u.delivery.generation <= self._lost]
+            lane.waiting = [entry for entry in lane.waiting if self._prune(entry)]
+            if not lane.waiting:
+                self._ready.pop(order_id, None)
+                if not lane.out:
+                    del self._lanes[order_id]
+        self._left()
+        for item in [item for item in self._urgent if item[1].entries]:
+            if not any(self.alive(entry) for entry in item[1].everything):
+                self._urgent.remove(item)
+                gone += self._abandon(item[1].everything)
+        return gone
+
+    def _abandon(self, entries: Sequence[Entry]) -> list[Update]:
+        for entry in entries:
+            self._free(entry.order_id)
+        return [update for entry in entries for update in entry.updates]
+
+    def _prune(self, entry: Entry) -> bool:
+        """Drop updates of lost channels from ``entry``; False when nothing is left of it."""
+        if any(update.delivery.generation <= self._lost for update in entry.updates):
+            entry.updates = [update for update in entry.updates if update.delivery.generation > self._lost]
+            entry.winners = newest(entry.updates)
+        return bool(entry.updates)
+
+    def alive(self, entry: Entry) -> bool:
+        """Whether any update of an entry that is out can still be settled."""
+        return any(update.delivery.generation > self._lost for update in entry.updates)
+
+    def drain(self) -> None:
+        """From now on nothing lingers."""
+        self._draining = True
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is buffered and nothing is out."""
+        return not self._lanes and not self._urgent
+
+    @property
+    def buffered(self) -> int:
+        """Entries that wait for a call."""
+        return len(self._ready)

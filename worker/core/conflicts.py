@@ -1,0 +1,75 @@
+"""Settings that are fine alone and cannot work together: found at load, not in the middle of the night."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class Conflict:
+    """Which settings do not fit together, why, and what to change."""
+
+    names: tuple[str, ...]
+    text: str
+
+
+def time_conflicts(
+    *,
+    linger_s: float,
+    call_timeout_s: float,
+    drain_grace_s: float,
+    hold_limit_s: float,
+    max_unsettled_s: float,
+    **_others: object,
+) -> Iterator[Conflict]:
+    """Durations in seconds: each shorter wait has to fit into the longer one around it."""
+    if call_timeout_s >= drain_grace_s:
+        yield Conflict(
+            ("call_timeout_s", "drain_grace_s"),
+            f"a call may take {call_timeout_s:g} s and shutdown waits {drain_grace_s:g} s, so calls would be cut off; "
+            "make the grace longer than the call timeout",
+        )
+    if hold_limit_s + call_timeout_s >= max_unsettled_s:
+        yield Conflict(
+            ("hold_limit_s", "call_timeout_s", "max_unsettled_s"),
+            f"holding for {hold_limit_s:g} s and then calling for {call_timeout_s:g} s does not fit into "
+            f"{max_unsettled_s:g} s unsettled; lower the first two or raise the last",
+        )
+    if linger_s >= call_timeout_s:
+        yield Conflict(
+            ("linger_s", "call_timeout_s"),
+            f"waiting {linger_s:g} s for a batch to fill must be shorter than a call ({call_timeout_s:g} s); lower the "
+            "linger",
+        )
+
+
+def size_conflicts(*, prefetch: int, max_batch: int, max_in_flight: int, **_others: object) -> Iterator[Conflict]:
+    """Counts of messages: the broker has to hand over enough of them to fill every batch."""
+    if prefetch < max_batch * max_in_flight:
+        yield Conflict(
+            ("prefetch", "max_batch", "max_in_flight"),
+            f"a prefetch of {prefetch} cannot fill {max_in_flight} batches of {max_batch}; raise the prefetch (2000 is "
+            "the most) or lower one of the others",
+        )
+
+
+def name_conflicts(
+    *,
+    exchange: str,
+    queue: str,
+    dead_letter_queue: str,
+    extra_fields: Collection[str],
+    ignore_fields: Collection[str],
+    **_others: object,
+) -> Iterator[Conflict]:
+    """Names that must differ."""
+    if len({exchange, queue, dead_letter_queue}) < 3:
+        yield Conflict(
+            ("exchange", "queue", "dead_letter_queue"),
+            "need three different names, because an exchange is named after the work queue and dead letters need a "
+            "queue of their own; rename one",
+        )
+    if both := sorted(set(extra_fields).intersection(ignore_fields)):
+        yield Conflict(
+            ("extra_fields", "ignore_fields"),
+            f"{', '.join(both)} cannot be both sent and ignored; take it out of one of them",
+        )

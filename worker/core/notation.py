@@ -1,0 +1,93 @@
+"""How values are written in settings: comma-separated lists, field names with types, addresses.
+
+Everything here raises ValueError with a text that a person can act on. The text never repeats an address, because an
+address may hold a password.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from worker.core.errors import UsageError
+from worker.core.fields import KNOWN_FIELDS, changeable_fields, ignored_fields
+
+V = TypeVar("V")
+
+
+def items(text: str) -> tuple[str, ...]:
+    """``"a, b,"`` -> ``("a", "b")``."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def extra_fields(text: str) -> dict[str, str]:
+    """``"shipping_tracking,weight:number"`` -> ``{"shipping_tracking": "string", "weight": "number"}``, checked."""
+    found: dict[str, str] = {}
+    for item in items(text):
+        name, _, kind = (part.strip() for part in item.partition(":"))
+        if name in found:
+            raise ValueError(f"{name!r} is named twice")
+        found[name] = kind or "string"
+    return _checked(found, changeable_fields)
+
+
+def ignore_fields(text: str) -> tuple[str, ...]:
+    """Names of event fields that are kept for people and never sent, checked."""
+    return _checked(items(text), lambda names: ignored_fields(names, KNOWN_FIELDS))
+
+
+def _checked(value: V, check: Callable[[V], object]) -> V:
+    try:
+        check(value)
+    except UsageError as refused:
+        raise ValueError(str(refused).partition(": ")[2]) from None
+    return value
+
+
+def broker_urls(text: str) -> tuple[str, ...]:
+    """A comma-separated list of ``amqp://`` or ``amqps://`` addresses, at least one."""
+    urls = items(text)
+    if not urls:
+        raise ValueError("at least one address is needed, such as amqp://user:password@host:5672/vhost")
+    for number, url in enumerate(urls, start=1):
+        _split(url, ("amqp", "amqps"), f"address {number} of {len(urls)}")
+    return urls
+
+
+def web_url(text: str) -> str:
+    """One ``http://`` or ``https://`` address without credentials."""
+    parts = _split(text, ("http", "https"), "the address")
+    if parts.username is not None or parts.password is not None:
+        # aiohttp makes an Authorization header of them, which would fight with the bearer token.
+        raise ValueError("the address must not hold credentials; use CLIENT_ID and CLIENT_SECRET")
+    return text
+
+
+def broker_name(name: str) -> str:
+    """The name of an exchange or queue."""
+    # AMQP 0-9-1 names are short strings (255 bytes), of which we append up to 40; "amq." is reserved to the broker.
+    if not name or len(name.encode()) > 215 or name.startswith("amq."):
+        raise ValueError("needs 1 to 215 bytes and must not start with amq.")
+    return name
+
+
+def ascending(delays: tuple[float, ...]) -> tuple[float, ...]:
+    """Delays of retry tiers: each tier is a queue of its own, so equal ones would be one queue."""
+    if not delays or any(later <= sooner for sooner, later in pairwise(delays)):
+        raise ValueError("needs at least one delay, each longer than the one before it, such as 5,30,120,600")
+    return delays
+
+
+def _split(url: str, schemes: tuple[str, ...], which: str) -> SplitResult:
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError(
+            f"{which} cannot be read: is the port a number, and are special characters (and commas) of user and "
+            "password percent-encoded?"
+        ) from None
+    if parts.scheme not in schemes or not host or port == 0 or any(char.isspace() for char in url):
+        raise ValueError(f"{which} must be {wanted} followed by a host")
+    return parts

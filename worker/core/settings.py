@@ -1,0 +1,93 @@
+"""What the settings boil down to: small values that adapters, pipeline and core take instead of all of ``Settings``.
+
+Names, units and bounds are those of the settings, which ``config.py`` describes and checks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class TopologyMode(StrEnum):
+    """What ``run`` does about exchanges and queues: declare them, or only check that they are as needed."""
+
+    DECLARE = "declare"
+    PASSIVE = "passive"
+
+
+class LogFormat(StrEnum):
+    """One JSON object per line, or lines for people."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(StrEnum):
+    """The least important level that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BrokerSettings:
+    """Where the broker is, and what its objects are called."""
+
+    urls: tuple[str, ...] = field(repr=False)
+    exchange: str
+    queue: str
+    dead_letter_queue: str
+    retry_delays_s: tuple[float, ...]
+    prefetch: int
+    topology: TopologyMode
+    delivery_limit: int
+    heartbeat_s: int
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class PlatformSettings:
+    """Where the platform is, and who we are there."""
+
+    oauth_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    oauth_scope: str
+    graphql_url: str
+    call_timeout_s: float
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BatchSettings:
+    """How updates are gathered, and how long each thing may take."""
+
+    max_batch: int
+    max_batch_bytes: int
+    linger_s: float
+    max_in_flight: int
+    max_attempts: int
+    call_timeout_s: float
+    hold_limit_s: float
+    max_unsettled_s: float
+    drain_grace_s: float
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class EventSettings:
+    """What an event may hold and which statuses are special. Terminal statuses are milestones as well."""
+
+    max_clock_skew_s: float
+    extra_fields: Mapping[str, str]
+    ignore_fields: frozenset[str]
+    milestone_statuses: frozenset[int]
+    terminal_statuses: frozenset[int]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class LogSettings:
+    """How logs look. ``secrets`` are texts that must not appear in them, wherever they come from."""
+
+    format: LogFormat
+    level: LogLevel
+    secrets: tuple[str, ...] = field(default=(), repr=False)

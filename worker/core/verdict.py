@@ -1,0 +1,307 @@
+"""What the platform said: one verdict for the call, one for each order in it. Pure tables over a ``CallReport``.
+
+The rows are those of the project's verdict table, first match wins. Replies are matched by order id (integer or numeric
+string), never by position; an error path that names a position is only a hint and never condemns anybody. Which codes
+and texts mean "throttled", "not authorised" or "try later" is data (``Rules``), because the platform documents none of
+them.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from worker.core.masking import short
+from worker.core.model import Fields, Scalar
+from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
+
+CONFIGURATION_STATUSES = frozenset({404, 405, 406, 407, 415})
+UNKNOWN_STATUSES = frozenset({500, 502, 504})
+UNAVAILABLE_STATUSES = frozenset({408, 425})
+
+
+class Call(StrEnum):
+    """Verdict on a whole call."""
+
+    ANSWERED = "answered"
+    UNAVAILABLE = "unavailable"
+    THROTTLED = "throttled"
+    AUTH = "auth"
+    CONFIGURATION = "configuration"
+    UNKNOWN = "unknown"
+    REFUSED = "refused"
+
+
+class Item(StrEnum):
+    """Verdict on one order of an answered call."""
+
+    APPLIED = "applied"
+    REMAPPED = "remapped"
+    TERMINAL = "terminal"
+    BLAMED = "blamed"
+    INNOCENT = "innocent"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Rules:
+    """Texts (compared in lower case, anywhere in a message), error codes and statuses with a special meaning.
+
+    Defaults: the platform answers its documented REST rate limit with HTTP 400 and a text, PHP GraphQL servers mask
+    faults as "Internal server error"; everything else here is an assumption and meant to be extended by ``RULES_FILE``.
+    """
+
+    throttle_statuses: frozenset[int] = frozenset({429})
+    throttle_texts: tuple[str, ...] = (
+        "rate limit",
+        "too many requests",
+        "throttl",
+        "requests per hour",
+        "quota exceeded",
+    )
+    throttle_codes: frozenset[str] = frozenset({"THROTTLED", "RATE_LIMITED", "TOO_MANY_REQUESTS"})
+    transient_texts: tuple[str, ...] = (
+        "internal server error",
+        "try again",
+        "temporarily",
+        "timed out",
+        "timeout",
+        "deadlock",
+        "locked",
+        "busy",
+    )
+    transient_codes: frozenset[str] = frozenset({"INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT"})
+    auth_texts: tuple[str, ...] = (
+        "authentication required",
+        "unauthenticated",
+        "unauthorised transaction",
+        "unauthorized transaction",
+        "invalid token",
+        "token has expired",
+        "token expired",
+        "access token",
+    )
+    auth_codes: frozenset[str] = frozenset({"UNAUTHENTICATED"})
+    terminal_statuses: frozenset[int] = frozenset({64, 128, 516})
+    successors: Mapping[int, frozenset[int]] = field(default_factory=lambda: {8: frozenset({64, 516})})
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Fault:
+    """One error of a reply, in GraphQL's shape or the REST shape of the same platform."""
+
+    message: str
+    code: str = ""
+    path: tuple[str | int, ...] = ()
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ItemVerdict:
+    """Verdict on one order, with what the platform said of it."""
+
+    item: Item
+    detail: str = ""
+    transient: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Judgement:
+    """Verdict on a call. ``items`` has every requested order when the call was answered, else none.
+
+    ``transient`` says that a refusal sounds like the platform's own trouble; ``status`` is 0 without an HTTP answer.
+    """
+
+    call: Call
+    detail: str = ""
+    status: int = 0
+    retry_after: str | None = None
+    transient: bool = False
+    items: Mapping[int, ItemVerdict] = field(default_factory=dict)
+
+
+def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
+    """Give every possible report exactly one verdict. ``requested`` holds the fields that were sent, by order id."""
+    match report:
+        case Reply():
+            return _judge_reply(report, requested, rules)
+        case NotSent(cause=cause):
+            return Judgement(call=Call.UNAVAILABLE, detail=short(cause))
+        case Insecure(cause=cause):
+            return Judgement(call=Call.CONFIGURATION, detail=short(f"TLS: {cause}"))
+        case CredentialsRefused(cause=cause):
+            return Judgement(call=Call.AUTH, detail=short(cause))
+        case NoAnswer(cause=cause):
+            return Judgement(call=Call.UNKNOWN, detail=short(cause))
+
+
+def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
+    payload: Mapping[str, Any] = reply.payload if isinstance(reply.payload, dict) else {}
+    faults = _faults(payload)
+    general = [fault for fault in faults if len(fault.path) < 3]
+    call = _call_verdict(reply, general, rules)
+    items = _list_of(payload)
+    if call is Call.REFUSED and 200 <= reply.status < 300 and items is not None:
+        return Judgement(
+            call=Call.ANSWERED,
+            status=reply.status,
+            items=_judge_items(items, faults, requested, rules),
+        )
+    return Judgement(
+        call=call,
+        status=reply.status,
+        retry_after=reply.retry_after,
+        detail=short(_explain(reply, faults)),
+        transient=any(_matches(fault, rules.transient_texts, rules.transient_codes) for fault in faults),
+    )
+
+
+def _call_verdict(reply: Reply, faults: Sequence[Fault], rules: Rules) -> Call:
+    """The rows of the verdict table for replies, top to bottom. REFUSED for a 2xx still means: look for a list."""
+    status = reply.status
+    if status in rules.throttle_statuses or (status == 503 and reply.retry_after is not None):
+        return Call.THROTTLED
+    if any(_matches(fault, rules.throttle_texts, rules.throttle_codes) for fault in faults):
+        return Call.THROTTLED
+    if status >= 400 and not faults and _contains(reply.excerpt, rules.throttle_texts):
+        return Call.THROTTLED
+    if status == 401 or any(_matches(fault, rules.auth_texts, rules.auth_codes) for fault in faults):
+        return Call.AUTH
+    if 300 <= status < 400 or status in CONFIGURATION_STATUSES:
+        return Call.CONFIGURATION
+    if status in UNKNOWN_STATUSES or (status < 300 and not reply.readable):
+        return Call.UNKNOWN
+    if status in UNAVAILABLE_STATUSES or status >= 500:
+        return Call.UNAVAILABLE
+    return Call.REFUSED
+
+
+def _judge_items(
+    items: Sequence[Any], faults: Sequence[Fault], requested: Mapping[int, Fields], rules: Rules
+) -> dict[int, ItemVerdict]:
+    shown: dict[int, list[Mapping[str, Any]]] = {}
+    for item in items:
+        if isinstance(item, dict) and (order_id := _integer(item.get("id"))) is not None:
+            shown.setdefault(order_id, []).append(item)
+    blamed = _blamed(items, faults, requested, shown)
+    return {
+        order_id: _judge_item(shown.get(order_id, []), fields, blamed.get(order_id), anyone=bool(blamed), rules=rules)
+        for order_id, fields in requested.items()
+    }
+
+
+def _judge_item(
+    shown: Sequence[Mapping[str, Any]], fields: Fields, fault: Fault | None, *, anyone: bool, rules: Rules
+) -> ItemVerdict:
+    if fault is None and len(shown) == 1:
+        item = shown[0]
+        if "status" not in fields or _status_fits(fields["status"], _integer(item.get("status")), rules):
+            same = all(item.get(name) == value for name, value in fields.items() if name != "status")
+            return ItemVerdict(item=Item.APPLIED if same else Item.REMAPPED)
+        status = _integer(item.get("status"))
+        if status in rules.terminal_statuses:
+            return ItemVerdict(item=Item.TERMINAL, detail=f"the platform shows the terminal status {status}")
+        return ItemVerdict(
+            item=Item.UNCONFIRMED, detail=f"the platform shows status {status} instead of the requested one"
+        )
+    if fault is not None:
+        transient = _matches(fault, rules.transient_texts, rules.transient_codes) or _matches(
+            fault, rules.throttle_texts, rules.throttle_codes
+        )
+        return ItemVerdict(item=Item.BLAMED, detail=short(fault.message), transient=transient)
+    if anyone and not shown:
+        return ItemVerdict(item=Item.INNOCENT, detail="missing in a reply that blames other orders")
+    return ItemVerdict(
+        item=Item.UNCONFIRMED, detail="missing in the reply" if not shown else "more than once in the reply"
+    )
+
+
+def _blamed(
+    items: Sequence[Any], faults: Sequence[Fault], requested: Mapping[int, Fields], shown: Mapping[int, Any]
+) -> dict[int, Fault]:
+    """Whom the errors point at. A position is read in the reply first, then as a position among the missing orders."""
+    missing = [order_id for order_id in requested if order_id not in shown]
+    blamed: dict[int, Fault] = {}
+    for fault in faults:
+        for order_id in _pointed_at(fault, items, list(requested), missing):
+            blamed.setdefault(order_id, fault)
+    if not blamed and faults and len(requested) == 1 and missing:
+        blamed[missing[0]] = faults[0]  # there is nobody else that it could be about
+    return {order_id: fault for order_id, fault in blamed.items() if order_id in requested}
+
+
+def _pointed_at(fault: Fault, items: Sequence[Any], order: Sequence[int], missing: Sequence[int]) -> Collection[int]:
+    if len(fault.path) < 3:
+        return ()
+    place = _integer(fault.path[2])
+    if place is None:
+        return ()
+    if not 0 <= place < max(len(items), len(order)):
+        return (place,)  # an order id used as a key
+    item = items[place] if place < len(items) else None
+    named = _integer(item.get("id")) if isinstance(item, dict) else None
+    if named is not None:
+        return (named,)
+    if place < len(order) and order[place] in missing:
+        return (order[place],)
+    return missing
+
+
+def _status_fits(wanted: Scalar, got: int | None, rules: Rules) -> bool:
+    if got is None or not isinstance(wanted, int):
+        return wanted is None
+    return got == wanted or got in rules.successors.get(wanted, ())
+
+
+def _list_of(payload: Mapping[str, Any]) -> list[Any] | None:
+    data = payload.get("data")
+    core = data.get("core") if isinstance(data, dict) else None
+    items = core.get("updateOrders") if isinstance(core, dict) else None
+    return items if isinstance(items, list) else None
+
+
+def _faults(payload: Mapping[str, Any]) -> list[Fault]:
+    """Errors of a body: ``errors[]`` of GraphQL, ``{"error": {"message", "code"}}`` or OAuth's ``{"error",
+    "message"}``."""
+    errors = payload.get("errors")
+    found = [_fault(error) for error in errors] if isinstance(errors, list) else []
+    error = payload.get("error")
+    if isinstance(error, dict):
+        found.append(_fault(error))
+    elif isinstance(error, str):
+        message = payload.get("message") or payload.get("error_description") or error
+        found.append(Fault(message=str(message), code=error))
+    return found
+
+
+def _fault(error: object) -> Fault:
+    if not isinstance(error, dict):
+        return Fault(message=str(error)[:500])
+    extensions = error.get("extensions")
+    code = error.get("code") or (extensions.get("code") if isinstance(extensions, dict) else None) or ""
+    path = error.get("path")
+    steps = tuple(step for step in path if isinstance(step, str | int)) if isinstance(path, list) else ()
+    return Fault(message=str(error.get("message", ""))[:500], code=str(code)[:100], path=steps)
+
+
+def _matches(fault: Fault, texts: Sequence[str], codes: Collection[str]) -> bool:
+    return fault.code in codes or _contains(fault.message, texts)
+
+
+def _contains(message: str, texts: Sequence[str]) -> bool:
+    message = message.lower()
+    return any(text in message for text in texts)
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20:
+        return int(value)
+    return None
+
+
+def _explain(reply: Reply, faults: Sequence[Fault]) -> str:
+    said = faults[0].message if faults else reply.excerpt
+    return f"HTTP {reply.status}: {said}" if said else f"HTTP {reply.status}"

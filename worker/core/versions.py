@@ -1,0 +1,97 @@
+"""Which value of an order is the newest, and who is already covered by what the platform has.
+
+One rule settles most deliveries: a delivery is done when for each of its fields a version at least as great as its own
+is applied. Whether it was sent itself, merged away, overtaken or delivered twice makes no difference.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from worker.core.model import AckReason, Delivery, Scalar, Update, Version
+
+Applied = Mapping[str, Version]
+
+
+def newest(updates: Iterable[Update]) -> dict[str, Update]:
+    """Per field the update with the greatest version: what a merged call has to send."""
+    winners: dict[str, Update] = {}
+    for update in updates:
+        merge_into(winners, update)
+    return winners
+
+
+def merge_into(winners: dict[str, Update], update: Update) -> None:
+    """Let ``update`` win the fields in which nothing newer is there. Of equal versions the first one stays."""
+    version = update.version
+    for name in update.fields:
+        best = winners.get(name)
+        if best is None or best.version < version:
+            winners[name] = update
+
+
+def unsent(winners: Mapping[str, Update], applied: Applied) -> dict[str, Scalar]:
+    """The fields and values that are newer than what is applied: exactly these may be sent."""
+    return {
+        name: update.fields[name]
+        for name, update in winners.items()
+        if name not in applied or applied[name] < update.version
+    }
+
+
+def by_version(updates: Iterable[Update]) -> list[Update]:
+    """The updates, oldest first: the order in which they may be settled."""
+    return sorted(updates, key=_version)
+
+
+def _version(update: Update) -> Version:
+    return update.version
+
+
+def standing(update: Update, applied: Applied) -> AckReason | None:
+    """Why this update has nothing left to do, or None when one of its fields is newer than what is applied."""
+    reason = AckReason.SUPERSEDED
+    for name in update.fields:
+        version = applied.get(name)
+        if version is None or version < update.version:
+            return None
+        if version == update.version:
+            reason = AckReason.DUPLICATE
+    return reason
+
+
+class FirstSeen:
+    """Remembers when deliveries of a lost channel were first seen, so that a redelivery keeps its version.
+
+    Keyed by message id and body; equal messages are told apart by their order. Holds at most ``limit`` deliveries
+    (a prefetch window is the most that one lost channel can leave); beyond that the oldest are forgotten, and count as
+    redelivered without memory.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._seen: dict[tuple[str | None, bytes], deque[int]] = {}
+        self._count = 0
+
+    def remember(self, delivery: Delivery, first_seen_us: int) -> None:
+        """Keep the first-seen time of a delivery that the broker is going to hand over again."""
+        while self._count >= self._limit:
+            self._count -= len(self._seen.pop(next(iter(self._seen))))
+        self._seen.setdefault(_identity(delivery), deque()).append(first_seen_us)
+        self._count += 1
+
+    def recall(self, delivery: Delivery) -> int | None:
+        """The remembered time in microseconds, once; None for a delivery that was never seen before."""
+        if not delivery.redelivered or not self._count:
+            return None
+        times = self._seen.get(_identity(delivery))
+        if not times:
+            return None
+        first = times.popleft()
+        self._count -= 1
+        if not times:
+            del self._seen[_identity(delivery)]
+        return first
+
+
+def _identity(delivery: Delivery) -> tuple[str | None, bytes]:
+    return delivery.properties.message_id, delivery.body

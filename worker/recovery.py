@@ -1,0 +1,108 @@
+"""What happens while the platform is away: hold, then pause, and probe until it answers again. By itself, whatever
+the cause.
+
+One task at a time does this, however many calls failed. The probe is the control call, which touches no order; only
+where an accepted empty list proves nothing it is one waiting entry, a different one each time.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from worker.core.breaker import Breaker, Mode
+from worker.core.coalesce import Coalescer
+from worker.core.entry import Batch, FlushReason
+from worker.ports import Clock
+from worker.retrying import forever
+
+log = structlog.get_logger(__name__)
+
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 5.0
+
+
+class Consumption(Protocol):
+    """The pipeline's hold on the broker: both may be called at any time, twice is harmless."""
+
+    async def release(self) -> None:
+        """Hand everything unsettled back and stop consuming."""
+        ...
+
+    async def resume(self) -> None:
+        """Consume (again)."""
+        ...
+
+
+class _StillAwayError(Exception):
+    """The probe was not accepted."""
+
+
+class Recovery:
+    """Runs probes for a breaker. ``send`` makes a call and reports whether the platform accepted something in it."""
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        coalescer: Coalescer,
+        consumption: Consumption,
+        send: Callable[[Batch], Awaitable[bool]],
+        *,
+        clock: Clock,
+        stop: asyncio.Event,
+    ) -> None:
+        self._breaker = breaker
+        self._coalescer = coalescer
+        self._consumption = consumption
+        self._send = send
+        self._clock = clock
+        self._stop = stop
+
+    async def run(self) -> None:
+        """Return when calls may start again, or when the worker stops. The caller has tripped the breaker."""
+        try:
+            # The call that tripped the breaker was the first try, so the loop starts with a wait.
+            async for attempt in forever(
+                first_s=FIRST_WAIT_S, cap_s=LONGEST_WAIT_S, stop=self._stop, retry_on=(_StillAwayError,)
+            ):
+                with attempt:
+                    await self._try(attempt.retry_state.attempt_number)
+        except _StillAwayError:
+            return
+        await self._consumption.resume()
+
+    async def _try(self, number: int) -> None:
+        breaker = self._breaker
+        if breaker.expire(self._clock()):
+            log.error("platform.paused", reason=breaker.outage and breaker.outage.kind, after_s=breaker.hold_limit_s)
+        if breaker.mode is Mode.PAUSED:
+            await self._consumption.release()
+        if number == 1 or not await self._waited_as_asked():
+            raise _StillAwayError
+        if not await self._probe():
+            log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
+            raise _StillAwayError
+        log.info("platform.recovered", after_s=round(self._clock() - breaker.since, 3))
+        breaker.recovered()
+
+    async def _waited_as_asked(self) -> bool:
+        """Sit out a Retry-After, but no longer than the hold may last; False when there is still time to wait."""
+        breaker = self._breaker
+        until = min(breaker.retry_at, breaker.deadline() or breaker.retry_at)
+        try:
+            async with asyncio.timeout(max(0.0, until - self._clock())):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+        return not self._stop.is_set() and breaker.retry_at <= self._clock()
+
+    async def _probe(self) -> bool:
+        breaker = self._breaker
+        batch = None
+        if breaker.outage is not None and breaker.outage.needs_entry:
+            if breaker.mode is Mode.PAUSED:
+                breaker.reopen(self._clock())
+                await self._consumption.resume()
+            batch = self._coalescer.pop_probe()
+        return await self._send(batch or self._coalescer.batch((), FlushReason.CONTROL))

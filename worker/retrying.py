@@ -1,0 +1,61 @@
+"""The one form of in-process retrying: for ever, with full jitter, until it works or we stop.
+
+Everything that waits for the outside world to come back uses this, so that retries never multiply. Facts of tenacity
+9.2 that it is built around: a shared ``AsyncRetrying`` mixes the attempts of concurrent calls (hence a new object per
+use); negative predicates retry ``CancelledError`` and hang a shutdown (hence positive ones, on ``Exception`` only); its
+event sleep blocks the thread (hence our own).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+Noticed = Callable[[Exception, int, float], None]
+
+
+def forever(
+    *,
+    first_s: float,
+    cap_s: float,
+    stop: asyncio.Event | None = None,
+    retry_on: tuple[type[Exception], ...] = (Exception,),
+    noticed: Noticed | None = None,
+) -> AsyncRetrying:
+    """A new retry loop: ``async for attempt in forever(...)``, then ``with attempt:`` around one try.
+
+    Before try n + 1 it waits a random time between 0 and ``min(cap_s, first_s * 2 ** (n - 1))`` seconds (full jitter).
+    ``noticed(error, n, wait_s)`` hears of every failed try before the wait. Setting ``stop`` ends the wait at once,
+    and the loop with the last error; an error outside ``retry_on`` ends it too.
+    """
+    return AsyncRetrying(
+        wait=wait_random_exponential(multiplier=first_s, max=cap_s),
+        retry=retry_if_exception_type(retry_on),
+        stop=lambda _: stop is not None and stop.is_set(),
+        sleep=_sleeper(stop),
+        before_sleep=None if noticed is None else _teller(noticed),
+        reraise=True,
+    )
+
+
+def _sleeper(stop: asyncio.Event | None) -> Callable[[float], Awaitable[None]]:
+    async def sleep(seconds: float) -> None:
+        if stop is None:
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        except TimeoutError:
+            return
+
+    return sleep
+
+
+def _teller(noticed: Noticed) -> Callable[[RetryCallState], None]:
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Exception):
+            noticed(error, state.attempt_number, state.upcoming_sleep)
+
+    return tell
