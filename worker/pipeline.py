@@ -13,7 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -117,9 +117,18 @@ class Pipeline:
     # -- life -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Work until ``stop`` was called and everything is settled or released. Raises what kills one of its tasks."""
+        """Work until ``stop`` was called and everything is settled or released. Raises what kills one of its tasks.
+
+        However it ends, no task is left, and the broker gets back what is unsettled.
+        """
         # Learns whether the platform takes empty lists while it is well: later this tells its faults from a message's.
         self._coalescer.urge(self._coalescer.batch((), FlushReason.CONTROL))
+        try:
+            await _owned(self._live())
+        finally:
+            await self._intake.release()
+
+    async def _live(self) -> None:
         async with self._group:
             await self._intake.open(self)
             await self._work()
@@ -134,7 +143,7 @@ class Pipeline:
         while not self._stop.is_set():
             self._start_work()
             await self._sleep(self._next_deadline())
-            self._release_overdue()
+            await self._hand_back()
 
     async def _drain(self) -> None:
         deadline = self._clock() + self._limits.drain_grace_s
@@ -142,7 +151,7 @@ class Pipeline:
         self._coalescer.drain()
         while not self._drained() and self._clock() < deadline:
             self._start_work()
-            await self._sleep(min(deadline, self._next_deadline() or deadline))
+            await self._sleep(min(deadline, self._next_call() or deadline))
         for task in self._tasks:
             task.cancel()
         if self._recovering is not None:
@@ -169,13 +178,18 @@ class Pipeline:
         self._wake.clear()
 
     def _next_deadline(self) -> float | None:
-        times = []
-        if self._breaker.running and self._in_flight < self._limits.max_in_flight:
-            times.append(self._coalescer.next_deadline())
-        if self._unsettled and not self._released:
-            oldest, _ = next(iter(self._unsettled.values()))
-            times.append(oldest + self._limits.max_unsettled_s)
+        times = (self._next_call(), self._next_overdue())
         return min((moment for moment in times if moment is not None), default=None)
+
+    def _next_call(self) -> float | None:
+        can_start = self._breaker.running and self._in_flight < self._limits.max_in_flight
+        return self._coalescer.next_deadline() if can_start else None
+
+    def _next_overdue(self) -> float | None:
+        if self._released or not self._unsettled:
+            return None
+        oldest, _ = next(iter(self._unsettled.values()))
+        return oldest + self._limits.max_unsettled_s
 
     def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
         task = self._group.create_task(_owned(work), name=name)
@@ -324,32 +338,47 @@ class Pipeline:
 
     # -- outages --------------------------------------------------------------------------------------------------
 
-    def _trip(self, outage: Outage) -> None:
+    def _trip(self, outage: Outage, *, pause: bool = False) -> None:
+        if self._outcomes.suspects.control_usable is False:
+            outage = replace(outage, needs_entry=True)
+        before = self._breaker.mode
+        wait_s = self._asked_wait(outage)
+        self._breaker.trip(outage, now=self._clock(), wait_s=wait_s)
+        if pause:
+            self._breaker.pause()
+        if self._breaker.mode is not before:
+            event = "platform.paused" if self._breaker.mode is Mode.PAUSED else "platform.hold"
+            log.error(event, reason=outage.kind, detail=outage.detail, wait_s=wait_s)
+        # A drain hands back what cannot be sent, and probes no more.
+        if not self._stop.is_set() and (self._recovering is None or self._recovering.done()):
+            recovery = Recovery(self._breaker, self._coalescer, self, self._probe, clock=self._clock, stop=self._stop)
+            self._recovering = self._group.create_task(_owned(recovery.run()), name="recovery")
+        self._wake.set()
+
+    def _asked_wait(self, outage: Outage) -> float | None:
         wait_s = retry_after_s(outage.retry_after, wall_s=time.time())
         if wait_s is None and outage.kind is OutageKind.THROTTLED:
             jitter = random.random()  # noqa: S311 - spreads retries
             wait_s = 1.0 + full_jitter(self._breaker.throttled + 1, first_s=1.0, cap_s=299.0, jitter=jitter)
-        if self._breaker.trip(outage, now=self._clock(), wait_s=wait_s):
-            event = "platform.paused" if self._breaker.mode is Mode.PAUSED else "platform.hold"
-            log.error(event, reason=outage.kind, detail=outage.detail, wait_s=wait_s)
-        if self._recovering is None or self._recovering.done():
-            recovery = Recovery(self._breaker, self._coalescer, self, self._probe, clock=self._clock, stop=self._stop)
-            self._recovering = self._group.create_task(recovery.run(), name="recovery")
+        return wait_s
 
     async def _probe(self, batch: Batch) -> bool:
         effects = await self._call(batch)
         self._spawn(self._settle(effects.settlements), f"settle {batch.id}")
         return effects.accepted
 
-    def _release_overdue(self) -> None:
-        """No delivery stays unsettled longer than the limit: then everything goes back to the broker, and we pause."""
-        if self._released or not self._unsettled:
-            return
-        oldest, _ = next(iter(self._unsettled.values()))
-        if self._clock() - oldest >= self._limits.max_unsettled_s:
+    async def _hand_back(self) -> None:
+        """Release as soon as we are paused, whoever found a reason. Recovery alone would be too late: it may be sitting
+        out a Retry-After.
+
+        No delivery stays unsettled longer than the limit: that is such a reason, too.
+        """
+        overdue = self._next_overdue()
+        if overdue is not None and self._clock() >= overdue:
             detail = f"a delivery was unsettled for {self._limits.max_unsettled_s:.0f} s"
-            self._trip(Outage(kind=OutageKind.UNAVAILABLE, detail=detail))
-            self._breaker.pause()
+            self._trip(Outage(kind=OutageKind.UNAVAILABLE, detail=detail), pause=True)
+        if self._breaker.mode is Mode.PAUSED:
+            await self.release()
 
     async def release(self) -> None:
         """Hand everything unsettled back and stop consuming (see ``recovery.Consumption``)."""
@@ -359,8 +388,8 @@ class Pipeline:
             await self._intake.release()
 
     async def resume(self) -> None:
-        """Consume again."""
-        if self._released:
+        """Consume again, unless the worker is on its way out."""
+        if self._released and not self._stop.is_set():
             self._released = False
             await self._intake.open(self)
         if self._breaker.running:

@@ -4,7 +4,7 @@ same contract."""
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from worker.core.model import Delivery, Scalar, Settlement, Version
+from worker.core.model import Delivery, Properties, Scalar, Settlement, Version
 from worker.core.report import CallReport
 
 
@@ -85,6 +85,22 @@ class Settler(Protocol):
         Deliveries of a generation that is gone are skipped (no copy, no ack: they come again).
         Raises CopyFailed when a copy could not be placed; then none of the deliveries behind it were acknowledged.
         """
+        ...
+
+
+class Outlet(Protocol):
+    """Where producers' events go. One publication uses it, with a bounded number of publishes at a time."""
+
+    async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        """Returns when the broker has the message. A message id must not be in flight twice.
+
+        Raises CopyReturned where no queue is bound, CopyFailed where it is not known to be stored (it may be). Bounded
+        in time; cancelling it leaves the outcome unknown.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Forget the channel with everything in flight on it; the next ``publish`` opens another. May be repeated."""
         ...
 
 

@@ -61,6 +61,14 @@ class Recovery:
 
     async def run(self) -> None:
         """Return when calls may start again, or when the worker stops. The caller has tripped the breaker."""
+        while await self._recovered():
+            await self._consumption.resume()
+            # Calls started meanwhile may have tripped it again, and whoever did so saw this task at work.
+            if self._breaker.running:
+                return
+
+    async def _recovered(self) -> bool:
+        """Probe until the platform answers; False when the worker stops first."""
         try:
             # The call that tripped the breaker was the first try, so the loop starts with a wait.
             async for attempt in forever(
@@ -69,8 +77,8 @@ class Recovery:
                 with attempt:
                     await self._try(attempt.retry_state.attempt_number)
         except _StillAwayError:
-            return
-        await self._consumption.resume()
+            return False
+        return True
 
     async def _try(self, number: int) -> None:
         breaker = self._breaker
@@ -80,7 +88,8 @@ class Recovery:
             await self._consumption.release()
         if number == 1 or not await self._waited_as_asked():
             raise _StillAwayError
-        if not await self._probe():
+        # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
+        if not await self._probe() or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
         log.info("platform.recovered", after_s=round(self._clock() - breaker.since, 3))

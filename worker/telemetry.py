@@ -106,6 +106,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "token.fetched": Event("debug", "A new access token.", ("lifetime_s",)),
         # producers' side
         "publish.failed": Event("error", "Publishing stopped; it can be resumed.", ("line", "confirmed")),
+        "publish.waiting": Event(
+            "warning", "Not confirmed; sent again under the same message ids.", ("unconfirmed", "next_try_s")
+        ),
         "publish.resumed": Event("info", "Going on behind the last confirmed line.", ("line",)),
         # everybody else
         "library.message": Event("info", "A library said something; at its own level.", ("logger", "text", "told_as")),

@@ -128,6 +128,16 @@ class PrivateBroker:
         return self.port, self._epmd_port, self._dist_port
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the node and of its epmd, while they run; SIGTERM ends each in good order."""
+        return tuple(child.pid for child in (self._server, self._epmd) if child is not None)
+
+    @property
+    def home(self) -> Path | None:
+        """Where its data are, from ``start`` to ``stop``."""
+        return self._home
+
+    @property
     def log_text(self) -> str:
         """What the node logged so far (warnings and errors), for failure reports."""
         logs = sorted((self._home / "log").glob("*.log")) if self._home else []

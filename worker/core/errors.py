@@ -5,6 +5,7 @@ WorkerError
  ├─ BrokerRefused        the broker refuses our password, vhost or permission: at start exit code 2, later keep trying
  ├─ ConnectionLost       the broker went away or answered nothing in time: reconnect, the message comes again
  ├─ CopyFailed           a copy to a retry or dead-letter queue was not confirmed: keep the original unsettled
+ │   └─ CopyReturned     no queue is bound there: waiting does not help, a person has to bind one
  ├─ CopyUnencodable      this one copy cannot be written as AMQP: place a body-only copy instead
  ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
  └─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
@@ -30,6 +31,10 @@ class ConnectionLost(WorkerError):
 
 class CopyFailed(WorkerError):
     """A copy was returned, refused or not confirmed in time; the original stays unsettled."""
+
+
+class CopyReturned(CopyFailed):
+    """No queue is bound where the message was published to; the broker gave it back."""
 
 
 class CopyUnencodable(WorkerError):

@@ -248,7 +248,7 @@ def _pointed_at(fault: Fault, items: Sequence[Any], order: Sequence[int], missin
 
 def _status_fits(wanted: Scalar, got: int | None, rules: Rules) -> bool:
     if got is None or not isinstance(wanted, int):
-        return wanted is None
+        return got is None and wanted is None
     return got == wanted or got in rules.successors.get(wanted, ())
 
 

@@ -64,7 +64,7 @@ class Generation:
             generation=self.number,
             tag=frame.delivery_tag,
             body=message.body,
-            properties=_properties(message.header.properties),
+            properties=properties_of(message.header.properties),
             exchange=frame.exchange or "",
             routing_key=frame.routing_key or "",
             redelivered=bool(frame.redelivered),
@@ -73,7 +73,8 @@ class Generation:
         )
 
 
-def _properties(given: Basic.Properties) -> Properties:
+def properties_of(given: Basic.Properties) -> Properties:
+    """The properties of a message as the core sees them."""
     return Properties(
         content_type=given.content_type,
         content_encoding=given.content_encoding,

@@ -20,7 +20,7 @@ from pamqp.header import ContentHeader
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import within
-from worker.core.errors import BrokerRefused, ConnectionLost, CopyFailed, CopyUnencodable
+from worker.core.errors import BrokerRefused, ConnectionLost, CopyFailed, CopyReturned, CopyUnencodable
 from worker.core.model import Properties
 
 log = structlog.get_logger(__name__)
@@ -56,8 +56,9 @@ class Publisher:
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Publish and wait for the confirm. A message id that is given must not be in flight twice; else it gets one.
 
-        Raises CopyFailed: returned, refused by the broker, not confirmed in time, or the channel was lost; in the last
-        two cases it may have been stored. Raises CopyUnencodable: nothing was sent, it cannot be written as AMQP.
+        Raises CopyFailed: returned (CopyReturned), refused by the broker, not confirmed in time, or the channel was
+        lost; in the last two cases it may have been stored. Raises CopyUnencodable: nothing was sent, it cannot be
+        written as AMQP.
         """
         wire = _wire(properties)
         size = _encoded_size(wire, exchange=exchange, routing_key=routing_key, body=body)
@@ -103,7 +104,7 @@ async def _confirmed(
             body, exchange=exchange, routing_key=routing_key, properties=wire, mandatory=True
         )
     except PublishError as error:
-        raise CopyFailed(f"returned: no queue is bound to {exchange!r} for key {routing_key!r}") from error
+        raise CopyReturned(f"returned: no queue is bound to {exchange!r} for key {routing_key!r}") from error
     except DeliveryError as error:
         raise CopyFailed(
             f"refused by the broker (nack): {exchange or routing_key!r} is full or has no quorum"
