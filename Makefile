@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check format test test-fast test-full bench ci lock
+.PHONY: help install demo docs check format test test-fast test-full bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ check: $(STAMP) ## format, lint, types, import order
 format: $(STAMP) ## format and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP) ## renew the generated tables of README.md
+	$(BIN)/python -m tests.support.readme
 
 test-fast: $(STAMP) ## tests that need no broker
 	$(BIN)/pytest -q -m "not broker and not benchmark"

@@ -30,7 +30,6 @@ _SCRIPT_DIRS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path(
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 # Keeps the packages' start-up scripts from starting services (Debian policy, "policy-rc.d").
-_NO_SERVICES = Path("/usr/sbin/policy-rc.d")
 
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -40,6 +39,20 @@ disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 1GB
 raft.wal_max_size_bytes = 33554432
 collect_statistics_interval = 60000
+"""
+
+
+# Debian's way of keeping a freshly installed service from being started is a policy-rc.d that says no.
+_INSTALL = """set -e
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\\nexit 101\\n' > "$policy"
+  chmod 755 "$policy"
+  trap 'rm -f "$policy"' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -qy --no-install-recommends rabbitmq-server
 """
 
 
@@ -60,35 +73,22 @@ def ensure_rabbitmq() -> Path:
     script = find_script("rabbitmq-server")
     if script is not None:
         return script
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
+    as_root = [] if os.geteuid() == 0 else [path] if (path := shutil.which("sudo")) else None
+    if shutil.which("apt-get") is None or as_root is None:
         raise UsageError(
             "rabbitmq-server is not installed: install it, or set ORDER_WORKER_AMQP_URL to a running broker"
         )
     # Promised to the person at the terminal: the program says so before it installs anything.
     sys.stderr.write("rabbitmq-server is missing: installing it with apt-get (it is not started as a service)\n")
-    _install(apt)
+    try:
+        # stdout belongs to the program that asked; a person sees the progress on stderr.
+        subprocess.run([*as_root, "sh", "-c", _INSTALL], check=True, stdout=sys.stderr)  # noqa: S603
+    except subprocess.CalledProcessError as error:
+        raise UsageError(f"apt-get could not install rabbitmq-server (exit code {error.returncode})") from error
     script = find_script("rabbitmq-server")
     if script is None:
         raise UsageError("apt-get installed rabbitmq-server, but its start script was not found")
     return script
-
-
-def _install(apt: str) -> None:
-    guard = not _NO_SERVICES.exists()
-    if guard:
-        _NO_SERVICES.write_text("#!/bin/sh\nexit 101\n")
-        _NO_SERVICES.chmod(0o755)
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for arguments in (["update", "-q"], ["install", "-qy", "--no-install-recommends", "rabbitmq-server"]):
-            # stdout belongs to the program that asked; a person sees the progress on stderr.
-            subprocess.run([apt, *arguments], check=True, env=environment, stdout=sys.stderr)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        raise UsageError(f"apt-get could not install rabbitmq-server (exit code {error.returncode})") from error
-    finally:
-        if guard:
-            _NO_SERVICES.unlink(missing_ok=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -171,7 +171,7 @@ def _events(report: Report) -> Table:
     table.add_row("  published twice", f"{load.repeated:,}", "")
     table.add_row("calls", f"{result.calls:,}", f"{result.failed_calls:,} of them failed")
     table.add_row("events per call", f"{_per_call(result):,}", "")
-    table.add_row("outage", f"{result.outage_s:.1f} s", "as the worker saw it: nothing was sent, nothing was lost")
+    table.add_row("outage", f"{result.outage_s:.1f} s", "during which the worker held everything back")
     return table
 
 
