@@ -12,8 +12,9 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -24,7 +25,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, Entry, FlushReason
 from worker.core.errors import CopyFailed
-from worker.core.model import Ack, AckReason, Dead, Delivery, Fields, Retry, Settlement, Update
+from worker.core.model import Ack, AckReason, Dead, Delivery, Fields, Retry, Settlement, Update, Version
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
 from worker.core.verdict import Call, Item, Judgement
@@ -36,6 +37,9 @@ from worker.retrying import forever
 log = structlog.get_logger(__name__)
 
 APPLIED = (Item.APPLIED, Item.REMAPPED)
+
+Work = Callable[[], Coroutine[object, object, None]]
+"""A coroutine that is made when its task runs first: one cancelled before that leaves nothing that is never awaited."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -77,7 +81,8 @@ class Pipeline:
         self._limits = limits
         self._clock = clock
         self._first_seen = FirstSeen(limits.prefetch)
-        self._unsettled: dict[Delivery, tuple[float, int]] = {}
+        self._times = FirstSeen(limits.prefetch)
+        self._unsettled: dict[Delivery, tuple[float, Version | None]] = {}
         self._invalid: list[Settlement] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -92,24 +97,29 @@ class Pipeline:
 
     def deliver(self, delivery: Delivery) -> None:
         """Decode and buffer one delivery."""
-        first_seen = self._first_seen.recall(delivery) if delivery.redelivered else None
+        first_seen = self._first_seen.recall(delivery)
         decoded = self._schema.decode(delivery, first_seen_us=first_seen)
         self.counts["delivered"] += 1
         now = self._clock()
         if isinstance(decoded, Update):
-            self._unsettled[delivery] = now, decoded.version.first_seen_us
+            # An unstamped redelivery of before our time is older than when we saw it first: its time is kept as well.
+            if (time_us := self._times.recall(delivery)) is not None:
+                decoded = replace(decoded, version=decoded.version._replace(time_us=time_us))
+            self._unsettled[delivery] = now, decoded.version
             self._coalescer.add(decoded, now)
         else:
-            self._unsettled[delivery] = now, first_seen or delivery.arrived_us
+            self._unsettled[delivery] = now, None
             self._invalid.append(Settlement(delivery=delivery, disposition=decoded))
         self._wake.set()
 
     def lost(self, generation: int) -> None:
-        """Forget what the broker delivers again; remember when it was first seen."""
-        for delivery, (_, first_seen) in list(self._unsettled.items()):
+        """Forget what the broker delivers again; remember when it happened and when it was first seen."""
+        for delivery, (_, version) in list(self._unsettled.items()):
             if delivery.generation <= generation:
                 del self._unsettled[delivery]
-                self._first_seen.remember(delivery, first_seen)
+                if version is not None:
+                    self._first_seen.remember(delivery, version.first_seen_us)
+                    self._times.remember(delivery, version.time_us)
         self._coalescer.lost(generation)
         self._outcomes.suspects.lost()
         self._wake.set()
@@ -124,7 +134,7 @@ class Pipeline:
         # Learns whether the platform takes empty lists while it is well: later this tells its faults from a message's.
         self._coalescer.urge(self._coalescer.batch((), FlushReason.CONTROL))
         try:
-            await _owned(self._live())
+            await _owned(self._live)
         finally:
             await self._intake.release()
 
@@ -191,7 +201,7 @@ class Pipeline:
         oldest, _ = next(iter(self._unsettled.values()))
         return oldest + self._limits.max_unsettled_s
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+    def _spawn(self, work: Work, name: str) -> None:
         task = self._group.create_task(_owned(work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -204,14 +214,14 @@ class Pipeline:
 
     def _start_work(self) -> None:
         if self._invalid:
-            self._spawn(self._settle(self._invalid), "settle invalid")
+            self._spawn(partial(self._settle, self._invalid), "settle invalid")
             self._invalid = []
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
             batch = self._coalescer.pop_ready(self._clock())
             if batch is None:
                 return
             self._in_flight += 1
-            self._spawn(self._process(batch), f"call {batch.id}")
+            self._spawn(partial(self._process, batch), f"call {batch.id}")
 
     async def _process(self, batch: Batch) -> None:
         in_flight = True
@@ -352,7 +362,7 @@ class Pipeline:
         # A drain hands back what cannot be sent, and probes no more.
         if not self._stop.is_set() and (self._recovering is None or self._recovering.done()):
             recovery = Recovery(self._breaker, self._coalescer, self, self._probe, clock=self._clock, stop=self._stop)
-            self._recovering = self._group.create_task(_owned(recovery.run()), name="recovery")
+            self._recovering = self._group.create_task(_owned(recovery.run), name="recovery")
         self._wake.set()
 
     def _asked_wait(self, outage: Outage) -> float | None:
@@ -364,7 +374,7 @@ class Pipeline:
 
     async def _probe(self, batch: Batch) -> bool:
         effects = await self._call(batch)
-        self._spawn(self._settle(effects.settlements), f"settle {batch.id}")
+        self._spawn(partial(self._settle, effects.settlements), f"settle {batch.id}")
         return effects.accepted
 
     async def _hand_back(self) -> None:
@@ -397,13 +407,13 @@ class Pipeline:
         self._wake.set()
 
 
-async def _owned(work: Coroutine[object, object, None]) -> None:
+async def _owned(work: Work) -> None:
     """Make a cancellation that nobody asked for an error: a task group would let the task end in silence.
 
     aiormq cancels whoever waits on a connection that got stuck; the adapters translate that, so here it would be a bug.
     """
     try:
-        await work
+        await work()
     except asyncio.CancelledError as cancelled:
         task = asyncio.current_task()
         if task is not None and task.cancelling() == 0:

@@ -7,7 +7,7 @@ spinning: code that runs again and again without time passing.
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 START_S = 1000.0
@@ -22,9 +22,15 @@ class _JumpingSelector(selectors.SelectSelector):
         super().__init__()
         self.waited_s = 0.0
         self.turns = 0
+        self.total = 0
+        self.at_turn: tuple[int, Callable[[], object]] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
+        self.total += 1
+        if self.at_turn is not None and self.total >= self.at_turn[0]:
+            (_, action), self.at_turn = self.at_turn, None
+            action()
         if self.turns > MOST_TURNS:
             self.turns = 0
             raise RuntimeError("busy loop: the same moment goes on and on")
@@ -48,6 +54,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual monotonic seconds."""
         return START_S + self._jumping.waited_s
+
+    def after_turns(self, turns: int, action: Callable[[], object]) -> None:
+        """Call ``action`` between two steps of whatever runs, so many turns of the loop from now."""
+        self._jumping.at_turn = self._jumping.total + turns, action
 
 
 def run_virtual(work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,70 @@
+"""Copies that fail: tried again for as long as the delivery is ours, and nobody else waits for them."""
+
+from tests.pipeline.world import World
+from worker.core.model import AckReason, Dead, Settlement
+
+
+def is_dead(settlement: Settlement) -> bool:
+    return isinstance(settlement.disposition, Dead)
+
+
+async def test_a_copy_that_fails_is_tried_again_and_blocks_only_its_own(world: World) -> None:
+    """Dead letters cannot be placed for a minute: good events of before, meanwhile and the same batch are settled."""
+    await world.start()
+    world.settler.refuses = is_dead
+    poison = world.publish_raw(b"poison")
+    good = [world.publish(order_id, 1) for order_id in range(1, 11)]
+    await world.until(lambda: set(good) <= world.queue.acked.keys(), 5.0)
+    later = world.publish(11, 1)
+    await world.until(lambda: later in world.queue.acked, 5.0)
+    await world.advance(60.0)
+    assert poison not in world.queue.acked
+    world.settler.refuses = lambda _: False
+    await world.until_settled(10.0)
+
+    assert world.fates() == {AckReason.APPLIED: 11, "Dead": 1}
+    assert len(world.queue.dead) == 1
+    assert world.pipeline.counts["dead"] == 1
+
+
+async def test_one_bad_copy_does_not_hold_up_its_mates(world: World) -> None:
+    """Of three poison events in one settlement one cannot be copied: the others are gone, each copied once."""
+    await world.start()
+    world.settler.refuses = lambda settlement: settlement.delivery.body == b"2"
+    numbers = [world.publish_raw(body) for body in (b"1", b"2", b"3")]
+    await world.until(lambda: len(world.queue.acked) == 2, 5.0)
+    await world.advance(20.0)
+    still_open = set(numbers) - world.queue.acked.keys()
+    world.settler.refuses = lambda _: False
+    await world.until_settled(10.0)
+
+    assert still_open == {numbers[1]}
+    assert [copy.body for copy in world.queue.dead] == [b"1", b"3", b"2"]
+
+
+async def test_copies_are_tried_again_with_backoff_within_bounds(world: World) -> None:
+    """Neither a storm of tries nor a silence."""
+    await world.start()
+    world.settler.refuses = is_dead
+    world.publish_raw(b"poison")
+    await world.advance(100.0)
+    tries = len(world.settler.calls)
+    world.settler.refuses = lambda _: False
+    await world.until_settled(10.0)
+
+    assert 20 <= tries <= 200
+
+
+async def test_a_lost_channel_ends_the_tries(world: World) -> None:
+    """The delivery is not ours any more: it comes again, and its redelivery gets the one copy."""
+    await world.start()
+    world.settler.refuses = is_dead
+    world.publish_raw(b"poison")
+    await world.advance(3.0)
+    world.intake.lose()
+    await world.until(lambda: len(world.queue.unsettled) == 1)
+    world.settler.refuses = lambda _: False
+    await world.until_settled(10.0)
+
+    assert len(world.queue.dead) == 1
+    assert world.pipeline.counts["dead"] == 1
