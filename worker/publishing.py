@@ -111,6 +111,7 @@ class Publication:
         self._unconfirmed: dict[int, Event] = {}
         self._failure: CopyFailed | None = None
         self._problem = ""
+        self._last_words = ""
         self._line = 0
         self._lines = 0
         self._next_at = 0.0
@@ -143,7 +144,7 @@ class Publication:
     def _result(self, ended: Ended) -> Result:
         # What was in flight when it ended may have been confirmed meanwhile.
         number = self._line if ended is Ended.BAD_LINE else min(self._unconfirmed, default=self._line)
-        detail = self._problem or str(self._failure or "")
+        detail = self._problem or self._last_words
         confirmed = self._progress.events
         if ended is Ended.DONE:
             if self._state is not None:
@@ -251,7 +252,7 @@ class Publication:
             )
         except CopyFailed as error:
             if not self._unroutable:
-                self._failure = error
+                self._failure, self._last_words = error, str(error)
             self._trouble.set()
         else:
             del self._unconfirmed[number]
@@ -272,12 +273,16 @@ class Publication:
         retrying = forever(
             first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), stop=self._stopping, noticed=self._tell_waiting
         )
+        if self._failure is not None and not self._unroutable:
+            self._tell_waiting(self._failure, 0, 0.0)
         try:
             async with asyncio.timeout(self._pace.patience_s):
                 async for attempt in retrying:
                     with attempt:
                         await self._send_again(group)
         except TimeoutError:
+            for task in self._flying:
+                task.cancel()
             return Ended.GAVE_UP
         except CopyFailed:
             return Ended.STOPPED

@@ -1,4 +1,4 @@
-"""The whole worker in its world: a process, a real broker with names of its own, and the stand-in platform in this loop.
+"""The whole worker in its world: a process, a real broker with names of its own, the stand-in platform in this loop.
 
 async with World(broker, tmp_path) as world:
     worker = await world.start()
@@ -9,12 +9,12 @@ async with World(broker, tmp_path) as world:
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -38,6 +38,7 @@ BASE_US = 1_790_000_000_000_000
 """Stamped events happened after this moment (September 2026), one microsecond for each of their version."""
 
 Event = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def stamped(order_id: int, version: int, **fields: Any) -> dict[str, Any]:
@@ -233,3 +234,18 @@ class World:
         """Wait for so many dead letters."""
         await self.until(lambda: len(self.dead) >= count, deadline_s=deadline_s)
         return self.dead
+
+
+async def side_by_side(cases: Mapping[str, T], scenario: Callable[[T], Awaitable[None]]) -> None:
+    """Run a scenario for all cases at once, for those that mostly wait. What fails carries the name of its case."""
+
+    async def named(name: str, case: T) -> None:
+        try:
+            await scenario(case)
+        except Exception as error:
+            error.add_note(f"case: {name}")
+            raise
+
+    async with asyncio.TaskGroup() as group:
+        for name, case in cases.items():
+            group.create_task(named(name, case), name=name)

@@ -35,6 +35,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "run": Entry("worker.cli.run", "run", "Bring events to the platform until asked to stop."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
+    "dead": Entry("worker.cli.dead", "dead", "Look into the dead-letter queue: how many, why, since when."),
     "config": Entry(
         "worker.cli.config", "config", "Show the settings, where they come from, and what is wrong with them."
     ),

@@ -42,11 +42,11 @@ _RATE = re.compile(r"(\d+(?:\.\d+)?)(?:/s)?")
 Source = Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON, one event per line; - reads standard input.")]
 State = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="State for resuming. [default: FILE.publish-state; none for a stream]"),
+    typer.Option(metavar="PATH", help="State for resuming. Default: FILE.publish-state; none for a stream."),
 ]
 Restart = Annotated[bool, typer.Option("--restart", help="Ignore what an earlier try has published.")]
 Force = Annotated[bool, typer.Option("--force", help="Publish lines that are no valid events, too, as they are.")]
-Rate = Annotated[str, typer.Option(metavar="N/s", help="Most events per second. [default: no limit]")]
+Rate = Annotated[str, typer.Option(metavar="N/s", help="Most events per second. Default: no limit.")]
 Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a broker that is away.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -53,11 +53,6 @@ class Entry:
         """Upper bound in bytes of what this entry costs in a call."""
         return sum(update.size for update in set(self.winners.values()))
 
-    @property
-    def plain(self) -> bool:
-        """Whether newer updates may still be merged into it."""
-        return self.closed_at is None and not self.alone
-
     def accepts(self, update: Update) -> bool:
         """Whether ``update`` belongs into this entry and not behind it."""
         if self.alone:

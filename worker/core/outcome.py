@@ -21,7 +21,7 @@ that say so, too many orders in trouble (``suspects.py``), five calls in a row w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from worker.core.backoff import full_jitter
 from worker.core.coalesce import Coalescer
@@ -100,7 +100,14 @@ class Outcomes:
             self._silent = 0
         if batch.reason is FlushReason.CONTROL:
             self._control(turn, judgement)
-            return turn.effects
+        else:
+            self._decide(turn, judgement, jitter)
+        if turn.effects.outage is not None and self.suspects.control_usable is False:
+            # A probe with the control call would never be accepted.
+            turn.effects.outage = replace(turn.effects.outage, needs_entry=True)
+        return turn.effects
+
+    def _decide(self, turn: _Turn, judgement: Judgement, jitter: float) -> None:
         match judgement.call:
             case Call.ANSWERED:
                 self._answered(turn, judgement.items)
@@ -109,9 +116,8 @@ class Outcomes:
             case Call.UNKNOWN:
                 self._unknown(turn, judgement.detail, jitter)
             case _:
-                self._unsent(batch)
+                self._unsent(turn.batch)
                 turn.effects.outage = outage_of(judgement)
-        return turn.effects
 
     def _control(self, turn: _Turn, judgement: Judgement) -> None:
         match judgement.call:
@@ -221,8 +227,8 @@ class Outcomes:
         elif self.suspects.guilty(entry):
             self._condemn(turn, entry, contributors[0], verdict.detail)
         else:
-            if self.suspects.hold(entry):
-                turn.effects.suspected.append(entry.order_id)
+            self.suspects.hold(entry)
+            turn.effects.suspected.append(entry.order_id)
             turn.effects.outage = self.suspects.outage(verdict.detail)
 
     def _unmerge(self, entry: Entry, contributors: Sequence[Update]) -> None:

@@ -35,14 +35,12 @@ class Suspects:
         self._control_refused: int | None = None
         self.control_usable: bool | None = None
 
-    def hold(self, entry: Entry) -> bool:
-        """Keep an order that was refused alone until there is a witness. True when it became a suspect just now."""
-        new = entry.refused_at is None
+    def hold(self, entry: Entry) -> None:
+        """Keep an order that was refused alone until there is a witness."""
         entry.refused_at = self._coalescer.seq
         self._held[entry.order_id] = entry
         self._troubled.setdefault(entry.order_id, False)
         self._ask_control()
-        return new
 
     def guilty(self, entry: Entry) -> bool:
         """Whether an order that is refused now was refused before, and something else was accepted in between."""
@@ -88,13 +86,13 @@ class Suspects:
             self._ask_control()  # refused after this control call had started: it was no witness for them
 
     def control_denied(self, judgement: Judgement, seq: int) -> Outage | None:
-        """The empty list was refused. No outage where the platform is known to take none."""
-        self._control_out, self._control_refused = False, seq
-        if self.control_usable is False:
+        """The empty list was refused. That is no news if we asked before it was learnt that none is taken."""
+        asked, self._control_out, self._control_refused = self._control_out, False, seq
+        if self.control_usable is False and asked:
             return None
         if judgement.status == 403:
             return Outage(kind=OutageKind.AUTH, detail=judgement.detail)
-        needs_entry = self.control_usable is None
+        needs_entry = self.control_usable is not True
         return Outage(kind=OutageKind.CONFIGURATION, detail=judgement.detail, needs_entry=needs_entry)
 
     def control_lost(self) -> None:

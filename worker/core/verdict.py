@@ -7,10 +7,11 @@ them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, assert_never
 
+from worker.core.excerpt import excerpt
 from worker.core.masking import short
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
@@ -18,6 +19,8 @@ from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswe
 CONFIGURATION_STATUSES = frozenset({404, 405, 406, 407, 415})
 UNKNOWN_STATUSES = frozenset({500, 502, 504})
 UNAVAILABLE_STATUSES = frozenset({408, 425})
+LONGEST_DETAIL = 300
+MASKED_FROM_CHARS = 3
 
 
 class Call(StrEnum):
@@ -132,6 +135,8 @@ def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> 
             return Judgement(call=Call.AUTH, detail=short(cause))
         case NoAnswer(cause=cause):
             return Judgement(call=Call.UNKNOWN, detail=short(cause))
+        case _:
+            assert_never(report)
 
 
 def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
@@ -150,7 +155,7 @@ def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) ->
         call=call,
         status=reply.status,
         retry_after=reply.retry_after,
-        detail=short(_explain(reply, faults)),
+        detail=short(_explain(reply, faults, requested)),
         transient=any(_matches(fault, rules.transient_texts, rules.transient_codes) for fault in faults),
     )
 
@@ -183,10 +188,14 @@ def _judge_items(
         if isinstance(item, dict) and (order_id := _integer(item.get("id"))) is not None:
             shown.setdefault(order_id, []).append(item)
     blamed = _blamed(items, faults, requested, shown)
-    return {
+    verdicts = {
         order_id: _judge_item(shown.get(order_id, []), fields, blamed.get(order_id), anyone=bool(blamed), rules=rules)
         for order_id, fields in requested.items()
     }
+    values = _values(requested) if blamed else ()
+    for order_id in blamed:
+        verdicts[order_id] = replace(verdicts[order_id], detail=_fit_for_people(verdicts[order_id].detail, values))
+    return verdicts
 
 
 def _judge_item(
@@ -207,7 +216,7 @@ def _judge_item(
         transient = _matches(fault, rules.transient_texts, rules.transient_codes) or _matches(
             fault, rules.throttle_texts, rules.throttle_codes
         )
-        return ItemVerdict(item=Item.BLAMED, detail=short(fault.message), transient=transient)
+        return ItemVerdict(item=Item.BLAMED, detail=fault.message, transient=transient)
     if anyone and not shown:
         return ItemVerdict(item=Item.INNOCENT, detail="missing in a reply that blames other orders")
     return ItemVerdict(
@@ -302,6 +311,16 @@ def _integer(value: object) -> int | None:
     return None
 
 
-def _explain(reply: Reply, faults: Sequence[Fault]) -> str:
-    said = faults[0].message if faults else reply.excerpt
+def _explain(reply: Reply, faults: Sequence[Fault], requested: Mapping[int, Fields]) -> str:
+    said = _fit_for_people(faults[0].message, _values(requested)) if faults else reply.excerpt
     return f"HTTP {reply.status}: {said}" if said else f"HTTP {reply.status}"
+
+
+def _fit_for_people(message: str, values: Collection[str]) -> str:
+    return excerpt(message, secrets=values, limit=LONGEST_DETAIL)
+
+
+def _values(requested: Mapping[int, Fields]) -> set[str]:
+    """The texts of these orders: errors like to repeat them, logs and headers must not. Very short ones tell nothing."""
+    texts = (value for fields in requested.values() for value in fields.values() if isinstance(value, str))
+    return {text for text in texts if len(text) >= MASKED_FROM_CHARS}

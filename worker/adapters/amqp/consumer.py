@@ -18,6 +18,7 @@ from functools import partial
 
 import structlog
 from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelAccessRefused
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
@@ -68,6 +69,8 @@ class Consumer:
         self._last = 0
         self._keeper: asyncio.Task[None] | None = None
         self._consuming = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._refusal: BrokerRefused | None = None
         self._turn = asyncio.Lock()
 
     @property
@@ -82,7 +85,13 @@ class Consumer:
         )
 
     async def wait_consuming(self) -> None:
-        """Wait for the broker's consume-ok. It may be lost again at any time."""
+        """Wait for the broker's consume-ok. It may be lost again at any time.
+
+        Raises BrokerRefused if the broker refuses us before it ever let us consume: at the start a person is there.
+        """
+        await self._answered.wait()
+        if self._refusal is not None:
+            raise self._refusal
         await self._consuming.wait()
 
     # -- ports.Intake ---------------------------------------------------------------------------------------------
@@ -96,7 +105,7 @@ class Consumer:
             if current is not None and current.phase is Phase.CANCELLED:
                 try:
                     await self._consume(current)
-                except ConnectionLost as error:
+                except (ConnectionLost, BrokerRefused) as error:
                     self._end(current, str(error))
             if self._keeper is None or self._keeper.done():
                 self._keeper = asyncio.create_task(self._keep(), name="keep consuming")
@@ -186,17 +195,28 @@ class Consumer:
         return generation
 
     async def _consume(self, generation: Generation) -> None:
-        channel = generation.channel
-        async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
-            await channel.basic_qos(prefetch_count=self._prefetch)
-            await channel.basic_consume(
-                self._queue, partial(self._receive, generation), consumer_tag=generation.consumer_tag
-            )
+        try:
+            async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
+                await self._register(generation)
+        except ConnectionLost as error:
+            if isinstance(error.__cause__, ChannelAccessRefused):
+                raise BrokerRefused(f"{error}: grant read permission on the queue") from error.__cause__
+            raise
         if generation.phase is Phase.GONE:
             raise ConnectionLost("the channel closed while the consumer was registered")
         generation.phase = Phase.CONSUMING
         self._consuming.set()
+        self._answered.set()
         log.info("broker.consuming", queue=self._queue, generation=generation.number)
+
+    async def _register(self, generation: Generation) -> None:
+        channel = generation.channel
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        generation.registered = False
+        await channel.basic_consume(
+            self._queue, partial(self._receive, generation), consumer_tag=generation.consumer_tag
+        )
+        generation.registered = True
 
     async def _cancel(self, current: Generation) -> None:
         current.phase = Phase.CANCELLED
@@ -205,10 +225,17 @@ class Consumer:
             async with within(self._link.endpoint.rpc_timeout_s, "cancelling the consumer"):
                 await current.channel.basic_cancel(current.consumer_tag)
         except ConnectionLost as error:
-            # An rpc without an answer costs the channel: aiormq closes it.
+            # An rpc without an answer costs the channel: aiormq half-closes it (see _finish).
+            current.registered = False
             self._end(current, str(error))
 
     async def _finish(self, generation: Generation) -> None:
+        if not generation.registered and not generation.channel.is_closed:
+            # aiormq half-closes a channel whose request was given up. Deliveries that still come for it fill its queue,
+            # and that blocks the reader of the whole connection: no other channel gets an answer any more.
+            self._end(generation, "released before the consumer was registered")
+            await self._link.drop()
+            return
         self._end(generation, "released")
         try:
             async with within(self._link.endpoint.rpc_timeout_s, "closing the consuming channel"):
@@ -262,6 +289,9 @@ class Consumer:
 
     def _tell(self, error: Exception, attempt: int, wait_s: float) -> None:
         event = "broker.refused" if isinstance(error, BrokerRefused) else "broker.not_consuming"
+        if isinstance(error, BrokerRefused) and not self._answered.is_set():
+            self._refusal = error
+            self._answered.set()
         kind = type(root_cause(error)).__name__
         log.warning(
             event, queue=self._queue, error=kind, detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3)

@@ -1,14 +1,18 @@
 """Looking at the dead-letter queue without changing it.
 
 AMQP has no reading without taking. So the messages are taken with manual acknowledgement, held, and handed back all at
-once, by closing the channel: a quorum queue then returns them in the order in which it gave them out, in front of what
-came meanwhile. No requeueing one by one, which would turn the queue around, and whatever happens to this process, the
-broker puts everything back. One channel can hold 65,535 messages, so a larger queue takes several, closed in order.
+once, by closing the channel; whatever happens to this process, the broker puts everything back. One channel can hold
+65,535 messages, so a larger queue takes several, closed in order.
 
-The price is one of the queue's delivery limit per look (``x-delivery-count``), and a queue that was declared by others
-may have a limit of 20, beyond which RabbitMQ drops. The limit cannot be read over AMQP, but a queue that may be declared
-again with our arguments has our limit of a million. In any other one the first message is looked at alone, because it
-has been in every look, and a count of ``LIMIT_AT`` ends it.
+A quorum queue keeps what was returned in front of what was never handed out, and puts what returns now *behind* what
+returned earlier (seen on 3.10). So the order stays only if everything that was ever returned is held together: a look
+that has enough stops at the first message that was never handed out, not before.
+
+The price is one of the queue's delivery limit per look (``x-delivery-count``), and a queue that others declared may
+have a limit of 20, beyond which RabbitMQ drops. The limit cannot be read over AMQP, but a queue that can be declared
+again with our arguments has our limit of a million (unless a policy lowers it). In any other one the first message is
+looked at alone, because it has been in every look, and a count of ``LIMIT_AT`` ends it. (That one message then goes to
+the back; the order of a queue is worth less than its messages.)
 """
 
 import asyncio
@@ -42,7 +46,7 @@ Receive = Callable[[DeadLetter], bool]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Look:
-    """What came of it. ``there`` were ready when it began, ``seen`` were received; ``consumers`` are others at the queue.
+    """What came of it: ``there`` were ready when it began, ``seen`` were shown; ``consumers`` are others at the queue.
 
     ``worn`` is the delivery count that ended it early, 0 if none did.
     """
@@ -71,31 +75,31 @@ class DeadLetterQueue:
         self._most = most_per_channel
         self._quiet_s = quiet_s
 
-    async def look(self, receive: Receive, *, at_most: int | None = None, worn_too: bool = False) -> Look | None:
+    async def look(self, receive: Receive, *, first: int = MOST_PER_CHANNEL, worn_too: bool = False) -> Look | None:
         """Show ``receive`` the dead letters that are there now, oldest first, until it says False; None: no such queue.
 
-        ``at_most`` limits how many are taken at all. ``worn_too`` goes on whatever the delivery counts are. Raises
-        ConnectionLost; then, too, everything is back in the queue.
+        ``first`` are taken at first, as a guess of how many will be enough. ``worn_too`` goes on whatever the delivery
+        counts are. Raises ConnectionLost; then, too, everything is back in the queue.
         """
         connection = await self._link.get()
         facts = await self._facts(connection)
         if facts is None:
             return None
         visit = _Visit(receive, limit=None if facts.ours or worn_too else LIMIT_AT)
-        wanted = facts.messages if at_most is None else min(at_most, facts.messages)
         hands: list[_Hand] = []
         try:
-            await self._take(connection, visit, hands, wanted=wanted, careful=visit.limit is not None)
+            first = 1 if visit.limit is not None else min(first, self._most)
+            await self._take(connection, visit, hands, wanted=facts.messages, first=first)
         finally:
             await self._hand_back(hands)
         return Look(there=facts.messages, seen=visit.seen, consumers=facts.consumers, worn=visit.worn)
 
     async def _take(
-        self, connection: AbstractConnection, visit: "_Visit", hands: list["_Hand"], *, wanted: int, careful: bool
+        self, connection: AbstractConnection, visit: "_Visit", hands: list["_Hand"], *, wanted: int, first: int
     ) -> None:
-        while visit.seen < wanted and not visit.over:
-            rest = min(wanted - visit.seen, self._most)
-            hand = _Hand(await self._channel(connection), visit, capacity=1 if careful and not hands else rest)
+        while visit.taken < wanted and not visit.over:
+            capacity = min(wanted - visit.taken, self._most if hands else first)
+            hand = _Hand(await self._channel(connection), visit, capacity=capacity)
             hands.append(hand)
             async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._spec.name!r}"):
                 await hand.open(self._spec.name)
@@ -146,20 +150,25 @@ class _Visit:
 
     def __init__(self, receive: Receive, *, limit: int | None) -> None:
         self.limit = limit
+        self.taken = 0
         self.seen = 0
         self.worn = 0
         self.over = False
         self.failure: Exception | None = None
+        self._enough = False
         self._receive = receive
 
     def show(self, letter: DeadLetter) -> None:
+        self.taken += 1
         if self.over:
             return
         if self.limit is not None and letter.deliveries >= self.limit:
             self.over, self.worn = True, letter.deliveries
             return
-        self.seen += 1
-        self.over = not self._receive(letter)
+        if not self._enough:
+            self.seen += 1
+            self._enough = not self._receive(letter)
+        self.over = self._enough and not letter.delivery.redelivered
 
 
 class _Hand:
@@ -199,14 +208,11 @@ class _Hand:
             except TimeoutError:
                 return self._count > 0
             self._moved.clear()
-            self._raise_failure()
-        return True
-
-    def _raise_failure(self) -> None:
+            if self._closing.done():
+                raise ConnectionLost("the channel was lost while looking; everything is back in the queue")
         if self._visit.failure is not None:
             raise self._visit.failure
-        if self._closing.done():
-            raise ConnectionLost("the channel was lost while looking; everything is back in the queue")
+        return True
 
     async def _take(self, message: DeliveredMessage) -> None:
         self._count += 1

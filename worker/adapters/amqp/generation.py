@@ -34,6 +34,7 @@ class Generation:
         self.opened_us = opened_us
         self.ledger = AckLedger()
         self.phase = Phase.OPENING
+        self.registered = True  # False where a request to consume, or to stop it, has no answer
         self.gone = asyncio.Event()
         self.consumer_tag = f"order-worker-{number}"
         # aiormq hands out a new observer at each look and keeps none of them: this one has to live as long as we do.
