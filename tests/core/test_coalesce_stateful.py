@@ -27,7 +27,7 @@ from worker.core.verdict import Call, Item, ItemVerdict, Judgement
 
 MAX_BATCH, MAX_BYTES, LINGER_S = 3, 420, 1.0
 MILESTONE = 8
-OUTAGES = [Call.UNAVAILABLE, Call.THROTTLED, Call.AUTH, Call.CONFIGURATION]
+CALLS = [*[Call.ANSWERED] * 6, *[Call.REFUSED] * 6, *[Call.UNKNOWN] * 3, *Call]
 ITEMS = [*Item, Item.APPLIED, Item.APPLIED]
 
 order_ids = st.integers(1, 6)
@@ -72,17 +72,19 @@ class Coalescing(RuleBasedStateMachine):
         self.tag += 1
         return self.tag
 
-    @rule(order_id=order_ids, change=fields, at=st.integers(0, 12), sequence=st.integers(-1, 1))
-    def deliver(self, order_id: int, change: Fields, at: int, sequence: int) -> None:
-        """A new event, as old as it likes."""
-        tag = self._next_tag()
-        update = make_update(
-            order_id, fields=change, at=at, sequence=sequence, tag=tag, generation=self.generation, first_seen=tag
-        )
-        self.admitted.append(update)
-        self.driver.add(update)
+    @precondition(lambda self: len(self.driver.unsettled) < 20)
+    @rule(events=st.lists(st.tuples(order_ids, fields, st.integers(0, 12), st.integers(-1, 1)), min_size=1, max_size=5))
+    def deliver(self, events: list[tuple[int, Fields, int, int]]) -> None:
+        """New events, as old as they like."""
+        for order_id, change, at, sequence in events:
+            tag = self._next_tag()
+            update = make_update(
+                order_id, fields=change, at=at, sequence=sequence, tag=tag, generation=self.generation, first_seen=tag
+            )
+            self.admitted.append(update)
+            self.driver.add(update)
 
-    @precondition(lambda self: self.admitted)
+    @precondition(lambda self: 0 < len(self.driver.unsettled) < 20)
     @rule(data=st.data())
     def deliver_again(self, data: st.DataObject) -> None:
         """A duplicate of any earlier one."""
@@ -100,6 +102,8 @@ class Coalescing(RuleBasedStateMachine):
         self.driver.return_copies(self.tag + 1, self.generation)
         self.tag += count
 
+    # Bounded by the calls so far: rules that may always run would crowd out all others.
+    @precondition(lambda self: self.driver.unsettled and self.generation <= len(self.driver.verdicts) / 6)
     @rule()
     def lose_channel(self) -> None:
         """All unsettled deliveries are going to come again on a new channel."""
@@ -116,21 +120,23 @@ class Coalescing(RuleBasedStateMachine):
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 40.0]))
-    def time_passes(self, seconds: float) -> None:
-        """Nothing else happens."""
-        self.driver.now += seconds
-
-    @precondition(lambda self: self.driver.outage is None)
-    @rule()
-    def start_calls(self) -> None:
-        """All that may leave leaves; what stays has a deadline that lies ahead."""
+    @precondition(lambda self: self.driver.outage is None and self.driver.coalescer.next_deadline() is not None)
+    @rule(share=st.sampled_from([1.0, 1.0, 0.5, 20.0]))
+    def start_calls(self, share: float) -> None:
+        """Before, at or after the deadline all that may leave leaves; what stays has a deadline that lies ahead."""
+        deadline = self.driver.coalescer.next_deadline()
+        if deadline is not None:
+            self.driver.now = max(self.driver.now, self.driver.now + share * (deadline - self.driver.now))
         while (batch := self.driver.pop()) is not None:
             self._check_bounds(batch)
             self._launch(batch)
         deadline = self.driver.coalescer.next_deadline()
 
         assert deadline is None or deadline > self.driver.now
+        # Looks inside: from outside nobody sees which orders are ready and which are out in a search.
+        for lane in self.driver.coalescer._ready.values():
+            assert lane.waiting[0].since + LINGER_S > self.driver.now
+            assert not lane.out
 
     def _check_bounds(self, batch: Batch) -> None:
         assert len(batch.entries) <= MAX_BATCH
@@ -153,8 +159,8 @@ class Coalescing(RuleBasedStateMachine):
     @precondition(lambda self: self.flights)
     @rule(
         data=st.data(),
-        call=st.sampled_from([*Call, Call.ANSWERED, Call.ANSWERED]),
-        transient=st.booleans(),
+        call=st.sampled_from(CALLS),
+        transient=st.sampled_from([False, False, True]),
         executes=st.booleans(),
         jitter=st.sampled_from([0.0, 0.9]),
     )
@@ -165,6 +171,8 @@ class Coalescing(RuleBasedStateMachine):
         verdicts: dict[int, ItemVerdict] = {}
         if not sent and batch.entries == []:
             call = Call.ANSWERED  # everything was covered: there was no call
+        if batch.reason is FlushReason.CONTROL and call is Call.ANSWERED and not self.takes_empty:
+            call = Call.REFUSED
         if call is Call.ANSWERED:
             drawn = data.draw(st.fixed_dictionaries({order_id: st.sampled_from(ITEMS) for order_id in sent}), "items")
             verdicts = {
@@ -203,9 +211,17 @@ class Coalescing(RuleBasedStateMachine):
         if effects.accepted and self.driver.outage is not None:
             self.driver.recover()
 
+    @precondition(lambda self: self.driver.outage is not None)
+    @rule()
+    def outage_ends(self) -> None:
+        """A probe is accepted at once."""
+        self.probe()
+        self._end_well(*self.flights.pop())
+
+    @precondition(lambda self: len(self.driver.verdicts) > 15)
     @rule()
     def drain(self) -> None:
-        """Rare in life, harmless at any time."""
+        """Harmless at any time."""
         self.driver.coalescer.drain()
 
     # -- what always holds --------------------------------------------------------------------------------------------
@@ -223,21 +239,24 @@ class Coalescing(RuleBasedStateMachine):
         """From now on the platform answers everything: all is settled in bounded time, and the values are right."""
         if not hasattr(self, "driver"):
             return
-        driver, witness = self.driver, 1000
-        for _ in range(400):
+        driver = self.driver
+        for _ in range(200):
             self._heal_a_little()
             if self._at_rest():
                 break
-            if not self.flights and driver.coalescer.next_deadline() is None:
-                # Only where empty lists are refused a suspect may need another order as a witness.
-                assert not self.takes_empty, "stuck"
-                witness += 1
-                driver.add(make_update(witness, tag=self._next_tag(), generation=self.generation))
+            if driver.outage is not None or (not self.flights and driver.coalescer.next_deadline() is None):
+                self._bring_witness()
 
         assert driver.unsettled == {}
         assert driver.coalescer.idle
         assert driver.coalescer.buffered == 0
         self._check_values()
+
+    def _bring_witness(self) -> None:
+        """Only where empty lists are refused another order may be needed, to end an outage or a suspicion."""
+        if not self.takes_empty:
+            tag = self._next_tag()
+            self.driver.add(make_update(1000 + tag, tag=tag, generation=self.generation))
 
     def _at_rest(self) -> bool:
         waiting = self.flights or self.to_redeliver or self.driver.copies or self.driver.unsettled
@@ -255,8 +274,7 @@ class Coalescing(RuleBasedStateMachine):
         if self.driver.outage is not None:
             self.probe()
         else:
-            self.driver.now += 50.0
-            self.start_calls()
+            self.start_calls(20.0)
 
     def _end_well(self, batch: Batch, sent: Mapping[int, Fields]) -> None:
         if batch.reason is FlushReason.CONTROL and not self.takes_empty:
@@ -293,8 +311,8 @@ def test_every_delivery_is_settled_once_and_no_order_goes_backwards() -> None:
     run_state_machine_as_test(
         Coalescing,
         settings=settings(
-            max_examples=120,
-            stateful_step_count=40,
+            max_examples=60,
+            stateful_step_count=30,
             deadline=None,
             derandomize=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -67,14 +67,6 @@ def test_another_order_is_a_witness_too() -> None:
     assert court.suspects.guilty(entry)
 
 
-def test_it_becomes_a_suspect_once() -> None:
-    """Refused again without a witness it is still the same suspicion."""
-    court = Court()
-    entry = court.refused(1)
-
-    assert not court.suspects.hold(entry)
-
-
 def test_a_control_call_that_started_before_the_refusal_is_no_witness() -> None:
     """So another one is asked for: nobody may be forgotten."""
     court = Court()
@@ -134,7 +126,20 @@ def test_a_platform_that_takes_no_empty_lists_is_learnt_and_not_asked_again() ->
 
     assert court.suspects.control_usable is False
     assert court.coalescer.pop_ready(0.0) is None
+
+
+def test_a_control_call_that_was_asked_for_before_is_no_outage_when_it_is_refused_after_all() -> None:
+    """It was queued when nothing was known; a probe that is refused now still says what would prove something."""
+    court = Court()
+    court.refused(1)
+    court.suspects.control_denied(denied(), court.start().seq)
+    court.refused(2)
+    court.suspects.applied(court.witness())
     assert court.suspects.control_denied(denied(), court.witness()) is None
+
+    outage = court.suspects.control_denied(denied(), court.witness())
+    assert outage is not None
+    assert outage.needs_entry
 
 
 def test_an_order_that_was_called_before_the_control_call_teaches_nothing() -> None:

@@ -1,0 +1,43 @@
+"""Killed at random moments of a load and started again each time: the same final states, and nothing lost."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import World, stamped
+from worker.adapters.privatebroker import PrivateBroker
+
+pytestmark = pytest.mark.broker
+
+ORDERS = range(1, 301)
+VERSIONS = range(2, 12)
+KILLS = 5
+SEED = 20261121
+
+
+async def test_kill_9_at_random_moments_changes_nothing_in_the_end(broker: PrivateBroker, tmp_path: Path) -> None:
+    """3,000 stamped events of 300 orders, shuffled, five kills: every order at its greatest version, no dead letter."""
+    chance = random.Random(SEED)
+    events = [stamped(order_id, version) for version in VERSIONS for order_id in ORDERS]
+    chance.shuffle(events)
+    async with World(broker, tmp_path) as world:
+        world.set_options(latency_s=(0.0, 0.02), seed=SEED)
+        history = world.simulator.platform.orders.history
+        publishing = asyncio.create_task(world.publish(events), name="publish")
+        kills = 0
+        while kills < KILLS:
+            worker = await world.start(PREFETCH="200", MAX_BATCH="20")
+            # By progress, not by time: a moment that is random, and in the middle of work on any machine.
+            mark = len(history) + chance.randint(1, 80)
+            await world.until(lambda mark=mark: len(history) >= mark)  # type: ignore[misc]
+            await worker.kill()
+            kills += 1
+        worker = await world.start(PREFETCH="200", MAX_BATCH="20")
+        await publishing
+        await world.until_applied(dict.fromkeys(ORDERS, VERSIONS[-1]), deadline_s=40.0)
+        assert await worker.terminate() == 0
+
+        assert (world.dead, await world.leftover()) == ([], 0)
+        assert {world.status(order_id) for order_id in ORDERS} == {VERSIONS[-1]}
