@@ -18,8 +18,9 @@ from worker.core.errors import CopyFailed, CopyReturned, UsageError
 from worker.core.lines import Line, LineRules, Splitter
 from worker.core.model import Properties
 from worker.core.progress import Progress
+from worker.core.publication import Ended, Pace, Result
 from worker.linefile import StateFile, read_lines, scan
-from worker.publishing import Ended, Pace, Publication, Result
+from worker.publishing import Publication
 
 RULES = LineRules(EventSchema({}, frozenset(), 300.0))
 NOW_US = 1_795_255_200_000_000

@@ -1,6 +1,7 @@
 """The files of a publication: the lines that go out, and the state that lets it go on after a break."""
 
 import asyncio
+import fcntl
 import json
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -78,6 +79,17 @@ def _all_lines(descriptor: int) -> Iterator[Line]:
     while chunk := os.read(descriptor, CHUNK):
         yield from splitter.feed(chunk)
     yield from splitter.end()
+
+
+def lock(descriptor: int, name: str) -> None:
+    """Keep others from publishing the same file: two would overwrite each other's state. Raises UsageError.
+
+    The lock ends with the process, however that ends.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{name} is being published by another process") from None
 
 
 class StateFile:

@@ -193,7 +193,7 @@ class Pipeline:
 
     def _next_call(self) -> float | None:
         can_start = self._breaker.running and self._in_flight < self._limits.max_in_flight
-        return self._coalescer.next_deadline() if can_start else None
+        return self._coalescer.next_deadline(self._in_flight) if can_start else None
 
     def _next_overdue(self) -> float | None:
         if self._released or not self._unsettled:
@@ -217,7 +217,7 @@ class Pipeline:
             self._spawn(partial(self._settle, self._invalid), "settle invalid")
             self._invalid = []
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
-            batch = self._coalescer.pop_ready(self._clock())
+            batch = self._coalescer.pop_ready(self._clock(), self._in_flight)
             if batch is None:
                 return
             self._in_flight += 1
@@ -349,8 +349,6 @@ class Pipeline:
     # -- outages --------------------------------------------------------------------------------------------------
 
     def _trip(self, outage: Outage, *, pause: bool = False) -> None:
-        if self._outcomes.suspects.control_usable is False:
-            outage = replace(outage, needs_entry=True)
         before = self._breaker.mode
         wait_s = self._asked_wait(outage)
         self._breaker.trip(outage, now=self._clock(), wait_s=wait_s)
@@ -386,7 +384,8 @@ class Pipeline:
         overdue = self._next_overdue()
         if overdue is not None and self._clock() >= overdue:
             detail = f"a delivery was unsettled for {self._limits.max_unsettled_s:.0f} s"
-            self._trip(Outage(kind=OutageKind.UNAVAILABLE, detail=detail), pause=True)
+            needs_entry = self._outcomes.suspects.control_usable is False
+            self._trip(Outage(kind=OutageKind.UNAVAILABLE, detail=detail, needs_entry=needs_entry), pause=True)
         if self._breaker.mode is Mode.PAUSED:
             await self.release()
 

@@ -14,8 +14,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 
 import structlog
 
@@ -24,6 +22,7 @@ from worker.core.lines import CONTENT_TYPE, Event, Line, LineRules
 from worker.core.model import Properties
 from worker.core.original import PERSISTENT
 from worker.core.progress import Progress
+from worker.core.publication import Ended, Pace, Result
 from worker.core.times import EPOCH, MICROSECOND
 from worker.linefile import StateFile
 from worker.ports import Clock, Outlet
@@ -31,42 +30,7 @@ from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
 
-WINDOW = 200
-"""Publishes in flight at once."""
 SAVE_EVERY_S = 1.0
-
-
-class Ended(StrEnum):
-    """How a publication ended; all but ``DONE`` can be resumed."""
-
-    DONE = "done"
-    STOPPED = "stopped"
-    BAD_LINE = "bad-line"
-    UNROUTABLE = "unroutable"
-    GAVE_UP = "gave-up"
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Result:
-    """``confirmed`` counts events over all tries, ``resumed_from`` those of earlier ones; ``lines`` those read, without
-    blank ones. ``line`` and ``detail`` belong to what ended it."""
-
-    ended: Ended
-    confirmed: int
-    resumed_from: int
-    lines: int
-    line: int = 0
-    detail: str = ""
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Pace:
-    """``patience_s``: longest wait for what a lost connection left unconfirmed. ``rate``: most events per second, 0 for
-    no limit. ``window``: most publishes in flight."""
-
-    patience_s: float = 60.0
-    rate: float = 0.0
-    window: int = WINDOW
 
 
 def _wall_us() -> int:

@@ -278,6 +278,23 @@ async def test_a_broker_that_stays_away_ends_it_after_the_patience(tool: Tool, b
     assert "no broker within 0.5 s" in never.stderr
 
 
+async def test_an_interrupt_before_the_broker_answers_is_quiet(tool: Tool) -> None:
+    """Ctrl-C while it waits for a broker that is not there: 130, no traceback."""
+    write(tool, 1)
+    async with TcpProxy(0) as proxy:
+        url = proxy.url()
+    async with tool.started("publish", "events", AMQP_URL=url) as process:
+        assert process.stderr is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while b"broker.unreachable" not in await process.stderr.readline():
+                pass
+        process.send_signal(signal.SIGINT)
+        done = await finished(process)
+
+    assert done.code == 130
+    assert "Traceback" not in done.stderr
+
+
 async def test_two_at_once_on_one_file_are_refused(tool: Tool, outside: Outside, queues: Topology) -> None:
     """They would publish everything twice."""
     write(tool, 1000)

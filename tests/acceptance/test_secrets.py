@@ -44,7 +44,7 @@ def bad_events() -> list[dict[str, Any]]:
     return [
         {"id": 901, "status": 4, "customer_email": EMAIL},
         {"id": 902, "status": EMAIL},
-        {"id": EMAIL, "status": 4},
+        {"id": 908, "status": 4, "sequence": EMAIL},
         {"id": 903, "shipping_carrier": [CARRIER], "source": EMAIL},
         {"id": 904, "status": 4, "occurred_at": EMAIL},
         personal(905, 4, shipping_method=METHOD),
@@ -99,7 +99,7 @@ def remembered_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 def faults(token: str) -> list[dict[str, Any]]:
     """Answers that repeat what must not be repeated."""
-    said = f"Bearer {token} of secret {CLIENT_SECRET} may not set {CARRIER} for {EMAIL}"
+    said = f"Bearer {token} of secret {CLIENT_SECRET} is no good for {EMAIL}"
     return [
         {"kind": "status", "status": 500, "message": said},
         {"kind": "status", "status": 502, "message": said, "body": "html"},

@@ -1,6 +1,7 @@
 """What every journal does, whatever it is made of (``ports.Journal``)."""
 
 import asyncio
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -11,13 +12,15 @@ from worker.adapters.journal import MemoryJournal
 from worker.core.model import Scalar, Version
 from worker.ports import Journal
 
-JOURNALS = {"memory": MemoryJournal, "fake": lambda: WatchedJournal([], takes_s=0.0)}
+JOURNALS: Mapping[str, Callable[[], Journal]] = {
+    "memory": MemoryJournal,
+    "fake": lambda: WatchedJournal([], takes_s=0.0),
+}
 
 
 @pytest.fixture(params=sorted(JOURNALS))
 def journal(request: pytest.FixtureRequest) -> Journal:
-    made: Journal = JOURNALS[request.param]()
-    return made
+    return JOURNALS[str(request.param)]()
 
 
 def version(time_us: int, message_id: str = "m") -> Version:
@@ -92,7 +95,7 @@ def test_in_any_order_the_greatest_version_stays(name: str, writes: list[tuple[i
     """Per order and field the maximum of what was written."""
 
     async def play() -> dict[int, dict[str, Version]]:
-        journal: Journal = JOURNALS[name]()
+        journal = JOURNALS[name]()
         for order_id, field, time_us in writes:
             await journal.write({order_id: applied(time_us, None, field)})
         return {order_id: dict(fields) for order_id, fields in (await journal.read([1, 2, 3])).items()}

@@ -304,9 +304,9 @@ def test_errors_blame_by_path(items: Sequence[Any], errors: Sequence[Any], expec
 
 def test_a_single_missing_order_is_what_the_error_is_about() -> None:
     """There is nobody else."""
-    verdict = judge(reply([None], [{"message": "Order is locked"}]), ONE, RULES).items[11]
+    verdict = judge(reply([None], [{"message": "Deadlock found"}]), ONE, RULES).items[11]
 
-    assert (verdict.item, verdict.detail, verdict.transient) == (Item.BLAMED, "Order is locked", True)
+    assert (verdict.item, verdict.detail, verdict.transient) == (Item.BLAMED, "Deadlock found", True)
     assert verdicts(reply(shown(ONE), [{"message": "deprecated"}]), ONE) == {11: Item.APPLIED}
 
 

@@ -63,7 +63,7 @@ class Queue:
         asyncio.get_running_loop().call_later(delay_s, arrive)
 
     def hand_back(self, generation: int) -> None:
-        """A channel is gone: what was unsettled on it is ready again, in front, in its order or another (``reorder``)."""
+        """A channel is gone: what was unsettled is ready again, in front, in its order or another (``reorder``)."""
         tags = [key for key in self.unsettled if key[0] == generation]
         back = self.reorder([self.unsettled.pop(key) for key in tags])
         self.ready.extendleft(reversed(list(back)))

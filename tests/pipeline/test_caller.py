@@ -9,11 +9,11 @@ from tests.pipeline.fakes import FakeTokens
 from tests.support.modelplatform import ModelPlatform, reply, rest_error
 from worker.caller import Caller
 from worker.core.errors import TokenRefused, TokenUnavailable
-from worker.core.model import Scalar
+from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
 from worker.core.verdict import Call, Item, Rules
 
-REQUESTED = {1: {"status": 4}, 2: {"shipping_carrier": "Royal Mail"}}
+REQUESTED: Mapping[int, Fields] = {1: {"status": 4}, 2: {"shipping_carrier": "Royal Mail"}}
 REFUSED = rest_error("invalid token", 401)
 
 

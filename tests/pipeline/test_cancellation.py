@@ -17,7 +17,7 @@ from worker.core.model import Dead
 
 BAD = FIRST_STATUS + 99
 STEP = 3
-"""Turns from one cancellation to the next, so that a scenario is cut at about a hundred places; see ``FIRST``."""
+"""Every scenario is three tests, each of which cuts at every third turn of the loop, from another one on."""
 
 
 async def a_good_day(world: World) -> None:

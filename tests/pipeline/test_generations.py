@@ -1,4 +1,4 @@
-"""A lost channel: what was in flight is journalled and not settled, what comes again is recognised and keeps its age."""
+"""A lost channel: what was in flight is journalled and not settled, what comes again is known and keeps its age."""
 
 from tests.builders import NOW_US
 from tests.pipeline.fakes import AWAY

@@ -51,12 +51,12 @@ class World:
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
         self.effects: Effects = before.effects if before else []
-        self.queue = before.queue if before else Queue(self.effects)
+        self.queue: Queue = before.queue if before else Queue(self.effects)
         self.intake = ModelIntake(self.queue, prefetch=prefetch)
         self.settler = ModelSettler(self.intake)
-        self.platform = before.platform if before else FakePlatform(self.effects, model)
+        self.platform: FakePlatform = before.platform if before else FakePlatform(self.effects, model)
         self.tokens = FakeTokens()
-        self.journal = before.journal if before else WatchedJournal(self.effects)
+        self.journal: WatchedJournal = before.journal if before else WatchedJournal(self.effects)
         self.breaker = Breaker(hold_limit_s=hold_limit_s)
         self.coalescer = Coalescer(
             max_batch=max_batch, max_bytes=1 << 20, linger_s=linger_s, milestones=milestones, name="t"
@@ -209,7 +209,7 @@ class World:
                 assert shown >= status, f"order {order_id} is at {shown}, acknowledged was {status}"
         latest: dict[int, int] = {}
         for order_id, fields in self.platform.model.history:
-            status = fields.get("status", 0)
-            assert isinstance(status, int)
-            assert status >= latest.get(order_id, 0), f"order {order_id} went backwards"
-            latest[order_id] = max(status, latest.get(order_id, 0))
+            sent = fields["status"]
+            assert isinstance(sent, int)
+            assert sent >= latest.get(order_id, 0), f"order {order_id} went backwards"
+            latest[order_id] = sent

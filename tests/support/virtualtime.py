@@ -1,8 +1,8 @@
 """An event loop whose clock jumps: when nothing can run, it is already the time of the next timer.
 
 Minutes of backoff cost no time, and the same test runs the same way each time. A loop in which everything waits for
-something that is not a timer would wait for ever, so that is an error here: a lost wake-up fails its test at once. So is
-spinning: code that runs again and again without time passing.
+something that is not a timer would wait for ever, so that is an error here: a lost wake-up fails its test at once.
+Another one is spinning: code that runs again and again without time passing.
 """
 
 import asyncio

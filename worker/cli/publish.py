@@ -1,7 +1,6 @@
 """``order-worker publish``: events from NDJSON to the exchange, confirmed, counted, and resumable."""
 
 import asyncio
-import fcntl
 import json
 import os
 import re
@@ -31,8 +30,9 @@ from worker.core.decode import EventSchema
 from worker.core.errors import ConnectionLost, UsageError
 from worker.core.lines import LineRules
 from worker.core.progress import Progress
-from worker.linefile import MOST_PROBLEMS, Scan, StateFile, read_lines, scan
-from worker.publishing import Ended, Pace, Publication, Result
+from worker.core.publication import Ended, Pace, Result
+from worker.linefile import MOST_PROBLEMS, Scan, StateFile, lock, read_lines, scan
+from worker.publishing import Publication
 from worker.retrying import forever
 
 STDIN = "-"
@@ -117,7 +117,7 @@ def _opened(source: str, state: Path | None, rules: LineRules) -> Iterator[_Inpu
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise UsageError(f"{source} is a directory")
         if not stream:
-            _lock(descriptor, source)
+            lock(descriptor, source)
         path = state or (None if stream else Path(f"{source}.publish-state"))
         yield _Input(
             name=source,
@@ -128,14 +128,6 @@ def _opened(source: str, state: Path | None, rules: LineRules) -> Iterator[_Inpu
     finally:
         if source != STDIN:
             os.close(descriptor)
-
-
-def _lock(descriptor: int, name: str) -> None:
-    """Two at once would overwrite each other's state. The lock ends with the process, however that ends."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"{name} is being published by another process") from None
 
 
 def _progress(given: _Input, settings: Settings, *, restart: bool) -> Progress:

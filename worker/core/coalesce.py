@@ -116,13 +116,17 @@ class Coalescer:
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
-    def pop_ready(self, now: float) -> Batch | None:
-        """The next batch that should leave now, or None. Call it only when a call can start."""
+    def pop_ready(self, now: float, in_flight: int = 0) -> Batch | None:
+        """The next batch that should leave now, or None. Call it only when a call can start.
+
+        A batch that is not full waits one linger longer for every call that is ``in_flight``: under load one fuller call
+        is worth more than one more call, and an idle worker loses nothing.
+        """
         if self._urgent and (batch := self._pop_urgent(now)) is not None:
             return batch
         if not self._ready:
             return None
-        reason = self._due(now)
+        reason = self._due(now, in_flight)
         return None if reason is None else self._take(self._max_batch, reason)
 
     def pop_probe(self) -> Batch | None:
@@ -143,7 +147,7 @@ class Coalescer:
         batch.seq = self._next_seq()
         return batch
 
-    def _due(self, now: float) -> FlushReason | None:
+    def _due(self, now: float, in_flight: int) -> FlushReason | None:
         if len(self._ready) >= self._max_batch:
             return FlushReason.SIZE
         if self._ready_bytes >= self._max_bytes:
@@ -154,7 +158,10 @@ class Coalescer:
                 return FlushReason.BYTES
         if self._draining:
             return FlushReason.DRAIN
-        return FlushReason.LINGER if now >= self._oldest + self._linger_s else None
+        return FlushReason.LINGER if now >= self._patience_until(in_flight) else None
+
+    def _patience_until(self, in_flight: int) -> float:
+        return self._oldest + self._linger_s * (1 + in_flight)
 
     def _take(self, most: int, reason: FlushReason) -> Batch:
         entries: list[Entry] = []
@@ -187,11 +194,11 @@ class Coalescer:
         """The number of the call that started last."""
         return self._seq
 
-    def next_deadline(self) -> float | None:
+    def next_deadline(self, in_flight: int = 0) -> float | None:
         """When ``pop_ready`` has to be asked again even if nothing else happens; None: not before something does."""
         times = [not_before for not_before, _ in self._urgent]
         if self._ready:
-            times.append(self._oldest + self._linger_s)
+            times.append(self._patience_until(in_flight))
         return min(times, default=None)
 
     # -- coming back ----------------------------------------------------------------------------------------------

@@ -68,10 +68,8 @@ class Rules:
         "try again",
         "temporarily",
         "timed out",
-        "timeout",
         "deadlock",
-        "locked",
-        "busy",
+        "lock wait timeout",
     )
     transient_codes: frozenset[str] = frozenset({"INTERNAL_SERVER_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT"})
     auth_texts: tuple[str, ...] = (
@@ -321,6 +319,6 @@ def _fit_for_people(message: str, values: Collection[str]) -> str:
 
 
 def _values(requested: Mapping[int, Fields]) -> set[str]:
-    """The texts of these orders: errors like to repeat them, logs and headers must not. Very short ones tell nothing."""
+    """The texts of these orders: errors repeat them, logs and headers must not. Very short ones tell nothing."""
     texts = (value for fields in requested.values() for value in fields.values() if isinstance(value, str))
     return {text for text in texts if len(text) >= MASKED_FROM_CHARS}
