@@ -5,7 +5,9 @@ Every event is stamped, so the newest value of each field is known in advance wh
 
 import asyncio
 import json
+import math
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,14 +138,17 @@ class Queues:
         counts = [await self._channel.queue_declare(each.name, passive=True) for each in self.names.queues]
         return sum(count.message_count or 0 for count in counts)
 
-    async def until_taken(self, at_most: int = 0) -> None:
-        """Wait until at most so many messages are ready. Raises TimeoutError after ``DEADLINE_S``.
+    async def until_taken(self, at_most: int = 0, *, steady_s: float = 0.0) -> None:
+        """Wait until at most so many messages are ready, and stay so for ``steady_s``.
 
-        Without a consumer the count means nothing: a quorum queue too busy to answer is reported as 0 and 0.
+        Without a consumer the count means nothing: a quorum queue too busy to answer is reported as 0 and 0. What a
+        killed consumer held comes back only when the broker has worked off what that one wrote last: until then the
+        count is too low, and ``steady_s`` has to be longer. Raises TimeoutError after ``DEADLINE_S``.
         """
         async with asyncio.timeout(DEADLINE_S):
-            while True:
+            since = math.inf
+            while time.monotonic() - since < steady_s or since == math.inf:
                 now = await self.work()
-                if now.consumer_count and (now.message_count or 0) <= at_most:
-                    return
+                taken = now.consumer_count and (now.message_count or 0) <= at_most
+                since = min(since, time.monotonic()) if taken else math.inf
                 await asyncio.sleep(0.02)

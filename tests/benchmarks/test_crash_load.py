@@ -37,7 +37,7 @@ async def test_kill_9_at_random_moments_changes_no_final_state(stage: Stage) -> 
             assert await worker.end(signal.SIGKILL) == -signal.SIGKILL
     async with running(stage.worker("worker-last")) as worker:
         await worker.until_logged("broker.consuming")
-        await stage.queues.until_taken()
+        await stage.queues.until_taken(steady_s=2.0)
         assert await worker.end(signal.SIGTERM) == 0
     wrong = load.wrong(await stage.platform.orders())
     left = await stage.queues.left()
