@@ -90,7 +90,8 @@ async def test_retry_after_holds_every_call(broker: PrivateBroker, tmp_path: Pat
 async def _be_throttled(broker: PrivateBroker, folder: Path, case: tuple[float, dict[str, Any]]) -> None:
     at_least_s, fault = case
     async with World(broker, folder) as world:
-        worker = await world.start()
+        # One call at a time: another one could be on its way already when the first is answered.
+        worker = await world.start(MAX_IN_FLIGHT="1")
         await world.until(lambda: world.all_calls)
         await world.fault(kind="status", next=1, **fault)
         await world.publish(stamped(order_id, 4) for order_id in ORDERS)

@@ -200,3 +200,23 @@ def test_later_updates_of_a_busy_order_go_on() -> None:
 
     driver.assert_all_acked(busy)
     assert platform.values == {1: {"status": 8, "shipping_carrier": "Royal Mail"}}
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"), [(Refusal.OMIT, Reason.UNCONFIRMED), (Refusal.NO_PATH, Reason.RETRIES_EXHAUSTED)]
+)
+def test_good_updates_merged_with_one_that_is_given_up_are_applied(how: Refusal, reason: Reason) -> None:
+    """What was merged away, and what other fields contributed, does not share the end of the bad one."""
+    platform = ModelPlatform(refuses_bad, how, text=MASKED)
+    driver = Driver(platform)
+    driver.add(make_update(1, status=1, at=1, tag=1), make_update(1, status=8, at=2, tag=2))
+    driver.add(make_update(1, status=BAD, at=3, tag=3), make_update(1, carrier="Royal Mail", at=4, tag=4))
+    for tag in range(10, 70, 10):
+        driver.run()
+        driver.return_copies(tag)
+        driver.add(make_update(2, at=tag, tag=tag + 9))
+    driver.run()
+
+    assert [dead.reason for dead in driver.dead.values()] == [reason]
+    assert platform.values[1] == {"status": 8, "shipping_carrier": "Royal Mail"}
+    assert driver.unsettled == {}

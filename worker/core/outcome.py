@@ -10,7 +10,8 @@ Theory of operation
     unmerged      refused alone, but made of several updates: they go out one by one, oldest first, the rest merges anew
     suspect       refused alone as a single update: held until something else was accepted by a call that started later
                   (another order, or the control call, an empty list), then sent alone once more; refused again: Dead
-    busy          the platform's own trouble with this one order: its deliveries go to a delay tier
+    busy          the platform's own trouble with this one order: its deliveries go to a delay tier; after the last
+                  attempt only what was sent in vain is given up, the rest merges anew
     in doubt      no answer: the same values again after a backoff, in smaller batches, in the end alone
     put back      the call never counted (unavailable, throttled, auth, configuration): it waits and goes on merging
 
@@ -268,15 +269,26 @@ class Outcomes:
             self._retry_all(turn, entry, Reason.BUSY, detail)
 
     def _retry_all(self, turn: _Turn, entry: Entry, reason: Reason, detail: str) -> None:
-        self._again(turn, entry.updates, reason, detail)
-        self._coalescer.finish(entry)
+        """Later, for the whole entry. But only what was itself sent in vain, and alone, is ever given up (promise 4)."""
+        contributors = turn.contributors(entry)
+        exhausted = [update for update in entry.updates if self._exhausted(update)]
+        if len(contributors) > 1 and not set(contributors).isdisjoint(exhausted):
+            self._unmerge(entry, contributors)
+            return
+        spared = set(exhausted).difference(contributors)
+        decided = [update for update in entry.updates if update not in spared]
+        self._again(turn, decided, reason, detail)
+        self._go_on_without(entry, decided)
+
+    def _exhausted(self, update: Update) -> bool:
+        return update.attempt >= self._max_attempts
 
     def _again(self, turn: _Turn, updates: Sequence[Update], reason: Reason, detail: str) -> None:
         """Send these updates of one order to their delay tiers, or give them up after their last attempt."""
         order_id = updates[0].order_id
         waiting = {version: until for version, until in self._tiered.pop(order_id, {}).items() if until > turn.now}
         for update in by_version(updates):
-            if update.attempt >= self._max_attempts:
+            if self._exhausted(update):
                 final = Reason.RETRIES_EXHAUSTED if reason is Reason.BUSY else reason
                 turn.settle(update, Dead(reason=final, detail=detail))
                 continue
