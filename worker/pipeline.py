@@ -11,8 +11,7 @@ any two of these steps makes the broker deliver again, and the versions make tha
 import asyncio
 import random
 import time
-from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,20 +22,17 @@ from worker.core.backoff import full_jitter, retry_after_s
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
-from worker.core.entry import Batch, Entry, FlushReason
-from worker.core.errors import CopyFailed
-from worker.core.model import Ack, AckReason, Dead, Delivery, Fields, Retry, Settlement, Update, Version
+from worker.core.entry import Batch, FlushReason
+from worker.core.model import Delivery, Settlement, Update
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
-from worker.core.verdict import Call, Item, Judgement
-from worker.core.versions import FirstSeen, by_version, standing, unsent
+from worker.core.request import Request, applied_by, request_of
+from worker.core.verdict import Call, Judgement
 from worker.ports import Clock, Intake, Journal, Settler
 from worker.recovery import Recovery
-from worker.retrying import forever
+from worker.settling import Unsettled
 
 log = structlog.get_logger(__name__)
-
-APPLIED = (Item.APPLIED, Item.REMAPPED)
 
 Work = Callable[[], Coroutine[object, object, None]]
 """A coroutine that is made when its task runs first: one cancelled before that leaves nothing that is never awaited."""
@@ -76,13 +72,11 @@ class Pipeline:
         self._breaker = breaker
         self._caller = caller
         self._journal = journal
-        self._settler = settler
         self._intake = intake
         self._limits = limits
         self._clock = clock
-        self._first_seen = FirstSeen(limits.prefetch)
-        self._times = FirstSeen(limits.prefetch)
-        self._unsettled: dict[Delivery, tuple[float, Version | None]] = {}
+        self._unsettled = Unsettled(settler, prefetch=limits.prefetch)
+        self.counts = self._unsettled.counts
         self._invalid: list[Settlement] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -91,35 +85,26 @@ class Pipeline:
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovering: asyncio.Task[None] | None = None
         self._group = asyncio.TaskGroup()
-        self.counts: Counter[str] = Counter()
 
     # -- the sink: called by the intake for every delivery ----------------------------------------------------------
 
     def deliver(self, delivery: Delivery) -> None:
         """Decode and buffer one delivery."""
-        first_seen = self._first_seen.recall(delivery)
-        decoded = self._schema.decode(delivery, first_seen_us=first_seen)
-        self.counts["delivered"] += 1
+        decoded = self._schema.decode(delivery)
         now = self._clock()
         if isinstance(decoded, Update):
-            # An unstamped redelivery of before our time is older than when we saw it first: its time is kept as well.
-            if (time_us := self._times.recall(delivery)) is not None:
-                decoded = replace(decoded, version=decoded.version._replace(time_us=time_us))
-            self._unsettled[delivery] = now, decoded.version
+            if (version := self._unsettled.version_of(delivery)) is not None:
+                decoded = replace(decoded, version=version)
+            self._unsettled.add(delivery, decoded.version, now)
             self._coalescer.add(decoded, now)
         else:
-            self._unsettled[delivery] = now, None
+            self._unsettled.add(delivery, None, now)
             self._invalid.append(Settlement(delivery=delivery, disposition=decoded))
         self._wake.set()
 
     def lost(self, generation: int) -> None:
-        """Forget what the broker delivers again; remember when it happened and when it was first seen."""
-        for delivery, (_, version) in list(self._unsettled.items()):
-            if delivery.generation <= generation:
-                del self._unsettled[delivery]
-                if version is not None:
-                    self._first_seen.remember(delivery, version.first_seen_us)
-                    self._times.remember(delivery, version.time_us)
+        """Forget what the broker delivers again."""
+        self._unsettled.lost(generation)
         self._coalescer.lost(generation)
         self._outcomes.suspects.lost()
         self._wake.set()
@@ -196,10 +181,8 @@ class Pipeline:
         return self._coalescer.next_deadline(self._in_flight) if can_start else None
 
     def _next_overdue(self) -> float | None:
-        if self._released or not self._unsettled:
-            return None
-        oldest, _ = next(iter(self._unsettled.values()))
-        return oldest + self._limits.max_unsettled_s
+        oldest = self._unsettled.oldest
+        return None if self._released or oldest is None else oldest + self._limits.max_unsettled_s
 
     def _spawn(self, work: Work, name: str) -> None:
         task = self._group.create_task(_owned(work), name=name)
@@ -214,7 +197,7 @@ class Pipeline:
 
     def _start_work(self) -> None:
         if self._invalid:
-            self._spawn(partial(self._settle, self._invalid), "settle invalid")
+            self._spawn(partial(self._unsettled.settle, self._invalid), "settle invalid")
             self._invalid = []
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
             batch = self._coalescer.pop_ready(self._clock(), self._in_flight)
@@ -230,7 +213,7 @@ class Pipeline:
             self._in_flight -= 1
             in_flight = False
             self._wake.set()
-            await self._settle(effects.settlements)
+            await self._unsettled.settle(effects.settlements)
             log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
         finally:
             if in_flight:
@@ -238,19 +221,17 @@ class Pipeline:
 
     async def _call(self, batch: Batch) -> Effects:
         """Send what of the batch is still news, journal what was applied, and decide what follows."""
-        requested, covered = await self._requested(batch)
-        if requested or batch.reason is FlushReason.CONTROL:
-            started = self._clock()
-            log.debug("batch.sent", batch_id=batch.id, orders=len(requested), why=batch.reason)
-            judgement = await self._caller.call(requested)
-            self._note_call(batch, judgement, self._clock() - started)
+        request = await self._request(batch)
+        if request.fields or batch.reason is FlushReason.CONTROL:
+            judgement = await self._send(batch, request)
         else:
             judgement = Judgement(call=Call.ANSWERED)
-        await self._record(batch, requested, judgement)
+        if applied := applied_by(request, judgement):
+            await self._journal.write(applied)
         effects = self._outcomes.complete(
             batch,
             judgement,
-            sent=requested,
+            sent=request.fields,
             now=self._clock(),
             jitter=random.random(),  # noqa: S311 - spreads retries
         )
@@ -258,42 +239,24 @@ class Pipeline:
             self._trip(effects.outage)
         for order_id in effects.suspected:
             log.warning("order.suspect", order_id=order_id, batch_id=batch.id, reason=judgement.call)
-        effects.settlements += covered
+        effects.settlements += request.settlements
         return effects
 
-    async def _requested(self, batch: Batch) -> tuple[dict[int, Fields], list[Settlement]]:
-        """What to send per order. Entries that turn out to be covered by what is applied leave the batch, to be
-        acknowledged."""
+    async def _request(self, batch: Batch) -> Request:
         known = await self._journal.read([entry.order_id for entry in batch.entries]) if batch.entries else {}
-        requested: dict[int, Fields] = {}
-        covered: list[Settlement] = []
-        left: list[Entry] = []
-        for entry in batch.entries:
-            applied = known.get(entry.order_id, {})
-            fields = unsent(entry.winners, applied)
-            if fields:
-                requested[entry.order_id] = fields
-                left.append(entry)
-                continue
-            for update in by_version(entry.updates):
-                reason = standing(update, applied) or AckReason.SUPERSEDED
-                covered.append(
-                    Settlement(delivery=update.delivery, disposition=Ack(reason), update=update, batch_id=batch.id)
-                )
+        request = request_of(batch, known)
+        batch.entries = request.entries
+        for entry in request.covered:
+            self._outcomes.suspects.settled(entry.order_id)
             self._coalescer.finish(entry)
-        batch.entries = left
-        return requested, covered
+        return request
 
-    async def _record(self, batch: Batch, requested: Mapping[int, Fields], judgement: Judgement) -> None:
-        applied = {
-            entry.order_id: {
-                name: (entry.winners[name].version, value) for name, value in requested[entry.order_id].items()
-            }
-            for entry in batch.entries
-            if (verdict := judgement.items.get(entry.order_id)) is not None and verdict.item in APPLIED
-        }
-        if applied:
-            await self._journal.write(applied)
+    async def _send(self, batch: Batch, request: Request) -> Judgement:
+        started = self._clock()
+        log.debug("batch.sent", batch_id=batch.id, orders=len(request.fields), why=batch.reason)
+        judgement = await self._caller.call(request.fields)
+        self._note_call(batch, judgement, self._clock() - started)
+        return judgement
 
     def _note_call(self, batch: Batch, judgement: Judgement, took_s: float) -> None:
         self.counts["calls"] += 1
@@ -309,42 +272,6 @@ class Pipeline:
                 order_id=batch.entries[0].order_id if len(batch.entries) == 1 else None,
                 took_s=round(took_s, 3),
             )
-
-    # -- settling -------------------------------------------------------------------------------------------------
-
-    async def _settle(self, settlements: Sequence[Settlement]) -> None:
-        """Carry out dispositions. A copy that fails is tried again for as long as its delivery is ours to settle."""
-        if not settlements:
-            return
-        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=_copy_failed):
-            with attempt:
-                await self._settler.settle(settlements)
-        for settlement in settlements:
-            if self._unsettled.pop(settlement.delivery, None) is not None:
-                self._count(settlement)
-
-    def _count(self, settlement: Settlement) -> None:
-        disposition, update = settlement.disposition, settlement.update
-        match disposition:
-            case Ack(reason=reason):
-                self.counts[reason] += 1
-                return
-            case Retry(reason=reason, detail=detail):
-                self.counts["retried"] += 1
-                event = "message.retry"
-            case Dead(reason=reason, detail=detail):
-                self.counts["dead"] += 1
-                event = "message.dead"
-            case _:
-                return
-        log.warning(
-            event,
-            reason=reason,
-            detail=detail,
-            order_id=update.order_id if update is not None else None,
-            attempt=update.attempt if update is not None else None,
-            batch_id=settlement.batch_id or None,
-        )
 
     # -- outages --------------------------------------------------------------------------------------------------
 
@@ -372,7 +299,7 @@ class Pipeline:
 
     async def _probe(self, batch: Batch) -> bool:
         effects = await self._call(batch)
-        self._spawn(partial(self._settle, effects.settlements), f"settle {batch.id}")
+        self._spawn(partial(self._unsettled.settle, effects.settlements), f"settle {batch.id}")
         return effects.accepted
 
     async def _hand_back(self) -> None:
@@ -418,7 +345,3 @@ async def _owned(work: Work) -> None:
         if task is not None and task.cancelling() == 0:
             raise RuntimeError(f"{task.get_name()} was cancelled by a library") from cancelled
         raise
-
-
-def _copy_failed(error: Exception, attempt: int, wait_s: float) -> None:
-    log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))

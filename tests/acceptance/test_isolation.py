@@ -17,6 +17,7 @@ pytestmark = pytest.mark.broker
 
 BAD = 42
 REFUSAL = "Invalid order status"
+NO_PIGEONS = {"shipping_method": {"by pigeon": "Unknown shipping method"}}
 FIRST_CALLS = 2
 """The control call at the start, and the batch that holds everything."""
 TOGETHER = {"LINGER_S": "0.5"}
@@ -53,35 +54,42 @@ async def test_one_bad_order_among_100_costs_at_most_15_further_calls(world: Wor
 @pytest.mark.parametrize("refusal", ["path", "no_path", "http_400"])
 async def test_one_bad_event_among_500_of_an_order_costs_at_most_6_further_calls(world: World, refusal: str) -> None:
     """The bad value is dead-lettered with its event; the newest values of the others are applied."""
-    world.set_options(rejected_values={"shipping_method": {"by pigeon": "Unknown shipping method"}}, refusal=refusal)
-    bad = stamped(7, 250, status=250, shipping_method="by pigeon")
-    await world.publish([stamped(7, version) for version in range(1, 250)])
-    await world.publish([bad, *(stamped(7, version) for version in range(251, 501))])
+    world.set_options(rejected_values=NO_PIGEONS, refusal=refusal)
+    events = {version: numbered(version) for version in range(1, 501)}
+    events[250] = numbered(250, shipping_method="by pigeon")
+    events[400] = numbered(400, shipping_carrier="Royal Mail")
+    await world.publish(events.values())
     worker = await world.start(**TOGETHER)
     letters = await world.until_dead(1)
-    await world.until_applied({7: 500})
+    await world.until_applied({7: 1500})
     assert await worker.terminate() == 0
 
     assert world.all_calls - FIRST_CALLS <= 6
     assert b"by pigeon" in letters[0].body
     assert letters[0].headers["ow-reason"] == "rejected"
     assert (worker.counts["dead"], worker.counts["delivered"]) == (1, 500)
+    assert world.simulator.platform.orders.get(7).shipping_carrier == "Royal Mail"
     assert await world.leftover() == 0
 
 
 async def test_bad_newest_event_lets_the_one_before_it_through(world: World) -> None:
     """The newest of 500 is the bad one: the order gets the values of the 499 others."""
-    world.set_options(rejected_values={"shipping_method": {"by pigeon": "Unknown shipping method"}})
-    await world.publish(stamped(7, version, status=version, shipping_method="by mail") for version in range(1, 500))
-    await world.publish([stamped(7, 500, status=500, shipping_method="by pigeon")])
+    world.set_options(rejected_values=NO_PIGEONS)
+    await world.publish(numbered(version, shipping_method="by mail") for version in range(1, 500))
+    await world.publish([numbered(500, shipping_method="by pigeon")])
     worker = await world.start(**TOGETHER)
     await world.until_dead(1)
-    await world.until_applied({7: 499})
+    await world.until_applied({7: 1499})
     assert await worker.terminate() == 0
 
     assert world.all_calls - FIRST_CALLS <= 6
     assert len(world.dead) == 1
     assert await world.leftover() == 0
+
+
+def numbered(version: int, **fields: Any) -> dict[str, Any]:
+    """One of many events of order 7. Its status is above 1000: terminal ones are never merged away."""
+    return stamped(7, version, status=1000 + version, **fields)
 
 
 PLAGUES: dict[str, dict[str, Any]] = {

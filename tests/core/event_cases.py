@@ -96,9 +96,9 @@ BAD_CLOUD: Final[dict[str, tuple[dict[str, Any], str]]] = {
 }
 
 
-def accepted(delivery: Delivery, *, first_seen_us: int | None = None) -> Update:
+def accepted(delivery: Delivery) -> Update:
     """Decode and insist on an update."""
-    result = SCHEMA.decode(delivery, first_seen_us=first_seen_us)
+    result = SCHEMA.decode(delivery)
     assert isinstance(result, Update), result
     return result
 

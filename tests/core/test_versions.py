@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.builders import make_delivery, make_update
 from worker.core.model import AckReason, Update, Version
-from worker.core.versions import FirstSeen, by_version, merge_into, newest, standing, unsent
+from worker.core.versions import FirstSight, by_version, merge_into, newest, standing, unsent
 
 NAMES = ("status", "shipping_carrier", "shipping_method")
 versions = st.builds(Version, st.integers(0, 3), st.integers(-1, 1), st.integers(0, 2), st.sampled_from("ab"))
@@ -80,35 +80,40 @@ def test_whoever_stands_has_something_to_send_and_the_others_have_not(
     assert bool(unsent(newest(events), applied)) == (len(covered) < len(events))
 
 
-# -- first seen -----------------------------------------------------------------------------------------------------
+# -- first sight ----------------------------------------------------------------------------------------------------
 
 
-def test_a_redelivery_keeps_its_first_time_once() -> None:
+def seen_at(moment: int) -> Version:
+    """Some version."""
+    return Version(moment, -1, moment, "m")
+
+
+def test_a_redelivery_keeps_its_first_version_once() -> None:
     """Equal messages are told apart by their order; each memory serves one delivery."""
-    seen = FirstSeen(10)
+    seen = FirstSight(10)
     delivery, again = make_delivery(message_id="m"), make_delivery(message_id="m", redelivered=True, tag=7)
-    seen.remember(delivery, 100)
-    seen.remember(delivery, 200)
+    seen.remember(delivery, seen_at(100))
+    seen.remember(delivery, seen_at(200))
 
-    assert [seen.recall(again) for _ in range(3)] == [100, 200, None]
+    assert [seen.recall(again) for _ in range(3)] == [seen_at(100), seen_at(200), None]
 
 
 def test_only_redeliveries_are_recalled() -> None:
     """A new message with the same id and body was not seen before; neither was an unknown redelivery."""
-    seen = FirstSeen(10)
-    seen.remember(make_delivery(message_id="m"), 100)
+    seen = FirstSight(10)
+    seen.remember(make_delivery(message_id="m"), seen_at(100))
 
     assert seen.recall(make_delivery(message_id="m")) is None
     assert seen.recall(make_delivery(message_id="other", redelivered=True)) is None
     assert seen.recall(make_delivery({"id": 2, "status": 4}, message_id="m", redelivered=True)) is None
-    assert seen.recall(make_delivery(message_id="m", redelivered=True)) == 100
+    assert seen.recall(make_delivery(message_id="m", redelivered=True)) == seen_at(100)
 
 
 def test_the_memory_is_bounded() -> None:
     """Beyond the limit the oldest messages are forgotten."""
-    seen = FirstSeen(2)
+    seen = FirstSight(2)
     for number in range(4):
-        seen.remember(make_delivery(message_id=f"m{number}"), number)
+        seen.remember(make_delivery(message_id=f"m{number}"), seen_at(number))
 
     recalled = [seen.recall(make_delivery(message_id=f"m{number}", redelivered=True)) for number in range(4)]
-    assert recalled == [None, None, 2, 3]
+    assert recalled == [None, None, seen_at(2), seen_at(3)]

@@ -119,8 +119,8 @@ class Coalescer:
     def pop_ready(self, now: float, in_flight: int = 0) -> Batch | None:
         """The next batch that should leave now, or None. Call it only when a call can start.
 
-        A batch that is not full waits one linger longer for every call that is ``in_flight``: under load one fuller call
-        is worth more than one more call, and an idle worker loses nothing.
+        A batch that is not full waits one linger longer for every call that is ``in_flight``: under load one fuller
+        call is worth more than one more call, and an idle worker loses nothing.
         """
         if self._urgent and (batch := self._pop_urgent(now)) is not None:
             return batch

@@ -86,11 +86,8 @@ class EventSchema:
         self._decode_event = cast("Callable[[bytes], _Event]", msgspec.json.Decoder(event).decode)
         self._decode_envelope = msgspec.json.Decoder(envelope).decode
 
-    def decode(self, delivery: Delivery, *, first_seen_us: int | None = None) -> Update | Dead:
-        """The update that this delivery asks for, or Dead (``invalid-event``). Never raises.
-
-        ``first_seen_us`` is when this worker saw the same message first, where it remembers that.
-        """
+    def decode(self, delivery: Delivery) -> Update | Dead:
+        """The update that this delivery asks for, or Dead (``invalid-event``). Never raises."""
         body = delivery.body
         properties = delivery.properties
         cloud = properties.content_type != "application/json" and _is_cloud_event(properties.content_type)
@@ -112,14 +109,12 @@ class EventSchema:
             return _invalid(refusal.nothing_to_change(self.changes, cloud=cloud))
 
         history = read_history(properties.headers)
-        if history.first_seen_us is not None:
-            first_seen_us = history.first_seen_us
         time_us = history.occurred_us
         if time_us is None:
             stamped = self._stamp(event, delivery, cloud=cloud)
             if isinstance(stamped, Dead):
                 return stamped
-            time_us = stamped if stamped is not None else _unstamped(delivery, first_seen_us)
+            time_us = stamped if stamped is not None else _unstamped(delivery, history.first_seen_us)
         sequence = history.sequence if history.sequence is not None else event.sequence
         return Update(
             order_id=event.id,
@@ -127,7 +122,7 @@ class EventSchema:
             version=Version(
                 time_us,
                 -1 if sequence is UNSET else sequence,
-                delivery.arrived_us if first_seen_us is None else first_seen_us,
+                delivery.arrived_us if history.first_seen_us is None else history.first_seen_us,
                 message_id_of(properties, history),
             ),
             delivery=delivery,

@@ -269,7 +269,8 @@ class Outcomes:
             self._retry_all(turn, entry, Reason.BUSY, detail)
 
     def _retry_all(self, turn: _Turn, entry: Entry, reason: Reason, detail: str) -> None:
-        """Later, for the whole entry. But only what was itself sent in vain, and alone, is ever given up (promise 4)."""
+        """Later, for the whole entry. But only what was itself sent in vain, and alone, is ever given up (promise
+        4)."""
         contributors = turn.contributors(entry)
         exhausted = [update for update in entry.updates if self._exhausted(update)]
         if len(contributors) > 1 and not set(contributors).isdisjoint(exhausted):

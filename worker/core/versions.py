@@ -59,8 +59,8 @@ def standing(update: Update, applied: Applied) -> AckReason | None:
     return reason
 
 
-class FirstSeen:
-    """Remembers when deliveries of a lost channel were first seen, so that a redelivery keeps its version.
+class FirstSight:
+    """Remembers the versions of deliveries whose channel was lost: a redelivery keeps what it had at first sight.
 
     Keyed by message id and body; equal messages are told apart by their order. Holds at most ``limit`` deliveries
     (a prefetch window is the most that one lost channel can leave); beyond that the oldest are forgotten, and count as
@@ -69,26 +69,26 @@ class FirstSeen:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._seen: dict[tuple[str | None, bytes], deque[int]] = {}
+        self._seen: dict[tuple[str | None, bytes], deque[Version]] = {}
         self._count = 0
 
-    def remember(self, delivery: Delivery, first_seen_us: int) -> None:
-        """Keep the first-seen time of a delivery that the broker is going to hand over again."""
+    def remember(self, delivery: Delivery, version: Version) -> None:
+        """Keep the version of a delivery that the broker is going to hand over again."""
         while self._count >= self._limit:
             self._count -= len(self._seen.pop(next(iter(self._seen))))
-        self._seen.setdefault(_identity(delivery), deque()).append(first_seen_us)
+        self._seen.setdefault(_identity(delivery), deque()).append(version)
         self._count += 1
 
-    def recall(self, delivery: Delivery) -> int | None:
-        """The remembered time in microseconds, once; None for a delivery that was never seen before."""
+    def recall(self, delivery: Delivery) -> Version | None:
+        """The remembered version, once; None for a delivery that was never seen before."""
         if not delivery.redelivered or not self._count:
             return None
-        times = self._seen.get(_identity(delivery))
-        if not times:
+        versions = self._seen.get(_identity(delivery))
+        if not versions:
             return None
-        first = times.popleft()
+        first = versions.popleft()
         self._count -= 1
-        if not times:
+        if not versions:
             del self._seen[_identity(delivery)]
         return first
 

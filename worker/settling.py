@@ -1,0 +1,87 @@
+"""What is unsettled, since when, and how it gets settled: the books of the pipeline."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from worker.core.errors import CopyFailed
+from worker.core.model import Ack, Dead, Delivery, Release, Retry, Settlement, Version
+from worker.core.versions import FirstSight
+from worker.ports import Settler
+from worker.retrying import forever
+
+log = structlog.get_logger(__name__)
+
+
+class Unsettled:
+    """Every delivery between its arrival and its settlement. Bounded by the prefetch, as the broker hands over no
+    more."""
+
+    def __init__(self, settler: Settler, *, prefetch: int) -> None:
+        self._settler = settler
+        self._open: dict[Delivery, tuple[float, Version | None]] = {}
+        self._first_sight = FirstSight(prefetch)
+        self.counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the delivery arrived that waits longest, in monotonic seconds."""
+        return next(iter(self._open.values()))[0] if self._open else None
+
+    def add(self, delivery: Delivery, version: Version | None, now: float) -> None:
+        """A delivery arrived; ``version`` is None where its body could not be decoded."""
+        self._open[delivery] = now, version
+        self.counts["delivered"] += 1
+
+    def version_of(self, delivery: Delivery) -> Version | None:
+        """The version that a redelivery had when it was seen first, if this process remembers it. Asked once."""
+        return self._first_sight.recall(delivery)
+
+    def lost(self, generation: int) -> None:
+        """Forget what the broker delivers again, but not which version it had."""
+        for delivery, (_, version) in list(self._open.items()):
+            if delivery.generation <= generation:
+                del self._open[delivery]
+                if version is not None:
+                    self._first_sight.remember(delivery, version)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Carry out dispositions. A copy that fails is tried again for as long as its delivery is ours to settle."""
+        if not settlements:
+            return
+        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=_copy_failed):
+            with attempt:
+                await self._settler.settle(settlements)
+        for settlement in settlements:
+            if self._open.pop(settlement.delivery, None) is not None:
+                self._count(settlement)
+
+    def _count(self, settlement: Settlement) -> None:
+        match settlement.disposition:
+            case Ack(reason=reason):
+                self.counts[reason] += 1
+            case Retry(reason=reason, detail=detail):
+                self.counts["retried"] += 1
+                log.warning("message.retry", reason=reason, detail=detail, **_about(settlement))
+            case Dead(reason=reason, detail=detail):
+                self.counts["dead"] += 1
+                log.warning("message.dead", reason=reason, detail=detail, **_about(settlement))
+            case Release():
+                pass
+
+
+def _about(settlement: Settlement) -> dict[str, object]:
+    update = settlement.update
+    return {
+        "order_id": update.order_id if update is not None else None,
+        "attempt": update.attempt if update is not None else None,
+        "batch_id": settlement.batch_id or None,
+    }
+
+
+def _copy_failed(error: Exception, attempt: int, wait_s: float) -> None:
+    log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
