@@ -23,16 +23,21 @@ from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
-from worker.core.model import Delivery, Settlement, Update
+from worker.core.model import Ack, Delivery, Settlement, Update
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
 from worker.core.request import Request, applied_by, request_of
 from worker.core.verdict import Call, Judgement
+from worker.core.versions import KnownVersions
 from worker.ports import Clock, Intake, Journal, Settler
 from worker.recovery import Recovery
 from worker.settling import Unsettled
 
 log = structlog.get_logger(__name__)
+
+KNOWN_ORDERS = 50_000
+EARLY_AT_MOST = 200
+"""Settlements that need no call and wait for one that ends; beyond this they are settled by themselves."""
 
 Work = Callable[[], Coroutine[object, object, None]]
 """A coroutine that is made when its task runs first: one cancelled before that leaves nothing that is never awaited."""
@@ -77,7 +82,8 @@ class Pipeline:
         self._clock = clock
         self._unsettled = Unsettled(settler, prefetch=limits.prefetch)
         self.counts = self._unsettled.counts
-        self._invalid: list[Settlement] = []
+        self._known = KnownVersions(KNOWN_ORDERS)
+        self._early: list[Settlement] = []
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._released = False
@@ -96,11 +102,27 @@ class Pipeline:
             if (version := self._unsettled.version_of(delivery)) is not None:
                 decoded = replace(decoded, version=version)
             self._unsettled.add(delivery, decoded.version, now)
-            self._coalescer.add(decoded, now)
+            if (covered := self._known.standing(decoded)) is not None:
+                self._decide_early(Settlement(delivery=delivery, disposition=Ack(covered), update=decoded))
+            else:
+                self._buffer(decoded, now)
         else:
             self._unsettled.add(delivery, None, now)
-            self._invalid.append(Settlement(delivery=delivery, disposition=decoded))
-        self._wake.set()
+            self._decide_early(Settlement(delivery=delivery, disposition=decoded))
+
+    def _decide_early(self, settlement: Settlement) -> None:
+        """Needs no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
+        idle."""
+        self._early.append(settlement)
+        if not self._in_flight or len(self._early) == EARLY_AT_MOST:
+            self._wake.set()
+
+    def _buffer(self, update: Update, now: float) -> None:
+        was_empty = not self._coalescer.buffered
+        self._coalescer.add(update, now)
+        # The loop is only woken for a timer to arm or a call to start; whatever frees a slot wakes it as well.
+        if was_empty or (self._coalescer.full and self._in_flight < self._limits.max_in_flight):
+            self._wake.set()
 
     def lost(self, generation: int) -> None:
         """Forget what the broker delivers again."""
@@ -157,7 +179,7 @@ class Pipeline:
 
     def _drained(self) -> bool:
         """Nothing is left to do, or nothing more can be done because the platform is away."""
-        return not self._tasks and not self._invalid and (self._coalescer.idle or not self._breaker.running)
+        return not self._tasks and not self._early and (self._coalescer.idle or not self._breaker.running)
 
     async def _sleep(self, until: float | None) -> None:
         """Wait for something to happen, at most until the given time."""
@@ -196,15 +218,18 @@ class Pipeline:
     # -- calls ----------------------------------------------------------------------------------------------------
 
     def _start_work(self) -> None:
-        if self._invalid:
-            self._spawn(partial(self._unsettled.settle, self._invalid), "settle invalid")
-            self._invalid = []
+        if self._early and (not self._in_flight or len(self._early) >= EARLY_AT_MOST):
+            self._spawn(partial(self._unsettled.settle, self._take_early()), "settle early")
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
             batch = self._coalescer.pop_ready(self._clock(), self._in_flight)
             if batch is None:
                 return
             self._in_flight += 1
             self._spawn(partial(self._process, batch), f"call {batch.id}")
+
+    def _take_early(self) -> list[Settlement]:
+        early, self._early = self._early, []
+        return early
 
     async def _process(self, batch: Batch) -> None:
         in_flight = True
@@ -213,7 +238,7 @@ class Pipeline:
             self._in_flight -= 1
             in_flight = False
             self._wake.set()
-            await self._unsettled.settle(effects.settlements)
+            await self._unsettled.settle([*effects.settlements, *self._take_early()])
             log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
         finally:
             if in_flight:
@@ -228,6 +253,7 @@ class Pipeline:
             judgement = Judgement(call=Call.ANSWERED)
         if applied := applied_by(request, judgement):
             await self._journal.write(applied)
+            self._known.learn(applied)
         effects = self._outcomes.complete(
             batch,
             judgement,

@@ -293,6 +293,11 @@ class Coalescer:
         return not self._lanes and not self._urgent
 
     @property
+    def full(self) -> bool:
+        """Whether a batch could leave without lingering."""
+        return len(self._ready) >= self._max_batch or self._ready_bytes >= self._max_bytes
+
+    @property
     def buffered(self) -> int:
         """Entries that wait for a call."""
         return len(self._ready)

@@ -51,6 +51,8 @@ class Entry:
     @property
     def size(self) -> int:
         """Upper bound in bytes of what this entry costs in a call."""
+        if len(self.updates) == 1:
+            return self.updates[0].size
         return sum(update.size for update in set(self.winners.values()))
 
     def accepts(self, update: Update) -> bool:

@@ -47,6 +47,34 @@ def _version(update: Update) -> Version:
     return update.version
 
 
+class KnownVersions:
+    """The applied versions that this worker has seen lately: enough to tell at arrival that an update is covered.
+
+    Versions only ever grow, so what is known here is true whatever other workers do meanwhile; what is not known is
+    asked of the journal before the call. Holds the ``limit`` orders that were applied last.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._orders: dict[int, dict[str, Version]] = {}
+
+    def learn(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
+        """Take note of what was applied and journalled."""
+        for order_id, fields in applied.items():
+            known = self._orders.pop(order_id, {})
+            for name, (version, _) in fields.items():
+                if name not in known or known[name] < version:
+                    known[name] = version
+            self._orders[order_id] = known
+        while len(self._orders) > self._limit:
+            del self._orders[next(iter(self._orders))]
+
+    def standing(self, update: Update) -> AckReason | None:
+        """Why there is nothing left to do for this update, or None if that is not known."""
+        known = self._orders.get(update.order_id)
+        return None if known is None else standing(update, known)
+
+
 def standing(update: Update, applied: Applied) -> AckReason | None:
     """Why this update has nothing left to do, or None when one of its fields is newer than what is applied."""
     reason = AckReason.SUPERSEDED
