@@ -29,7 +29,8 @@ from pydantic_settings import (
 from worker.core import notation
 from worker.core.conflicts import Conflict, name_conflicts, size_conflicts, time_conflicts
 from worker.core.errors import UsageError
-from worker.core.masking import MASK, mask_text, short
+from worker.core.excerpt import excerpt
+from worker.core.masking import MASK, mask_text
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
     BatchSettings,
@@ -350,7 +351,9 @@ def _line(error: ErrorDetails) -> str:
     text = error["msg"].removeprefix("Value error, ")
     given = error["input"]
     shown = name not in HIDDEN and error["type"] != "value_error" and isinstance(given, str | int | float)
-    return f"{variable(name)}: {text[0].lower()}{text[1:]}" + (f" (it is {short(str(given), 40)!r})" if shown else "")
+    return f"{variable(name)}: {text[0].lower()}{text[1:]}" + (
+        f" (it is {excerpt(str(given), limit=40)!r})" if shown else ""
+    )
 
 
 def _secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:

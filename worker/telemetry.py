@@ -78,7 +78,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         # the broker
         "broker.connected": Event("info", "The connection is open.", ("connection", "url")),
-        "broker.unreachable": Event("warning", "No connection; tried again.", ("connection", "url", "next_try_s")),
+        "broker.unreachable": Event("warning", "No connection; tried again.", ("connection", "next_try_s")),
         "broker.refused": Event(
             "warning", "The broker refuses; a person has to look. Tried again.", ("queue", "next_try_s")
         ),

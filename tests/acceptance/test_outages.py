@@ -27,7 +27,6 @@ FAULTS: Mapping[str, dict[str, Any]] = {
     "no answer, but done": {"kind": "hang", "applied": True, "next": 2},
     "reset before": {"kind": "reset_before", "next": 3},
     "reset after": {"kind": "reset_after", "next": 3},
-    "done late": {"kind": "late", "seconds": 0.5, "next": 2},
     "half a reply": {"kind": "truncated", "next": 3},
     "reply breaks off": {"kind": "cut_short", "next": 3},
     "a page instead": {"kind": "html", "next": 3},
@@ -71,6 +70,20 @@ async def _ride_out(broker: PrivateBroker, folder: Path, fault: dict[str, Any]) 
         await world.until_applied(dict.fromkeys(ORDERS, 8))
 
         await end_well(world, worker)
+
+
+async def test_a_call_that_is_done_late_only_repeats_what_was_sent(world: World) -> None:
+    """The platform carries out calls after their connection is gone: the same absolute values, so nothing changes."""
+    worker = await world.start(**IMPATIENT)
+    await world.until(lambda: world.all_calls)
+    await world.fault(kind="late", seconds=0.5, next=2)
+    await world.publish(stamped(order_id, 4) for order_id in ORDERS)
+    await world.until_applied(dict.fromkeys(ORDERS, 4))
+    await world.until(lambda: all(call.applied_s for call in world.calls))
+    await world.publish(stamped(order_id, 8) for order_id in ORDERS)
+    await world.until_applied(dict.fromkeys(ORDERS, 8))
+
+    await end_well(world, worker)
 
 
 THROTTLES: Mapping[str, tuple[float, dict[str, Any]]] = {

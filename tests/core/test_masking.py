@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.masking import is_secret_key, mask_text, short
+from worker.core.masking import is_secret_key, mask_text
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,6 @@ def test_known_secrets_are_hidden_wherever_they_are() -> None:
 def test_no_password_of_an_address_survives(password: str) -> None:
     """Whatever characters it has, encoded or not."""
     assert password not in mask_text(f"cannot reach amqp://user:{password}@host/vhost now").replace("***", "")
-
-
-@given(st.text(), st.integers(min_value=10, max_value=400))
-def test_short_is_short_and_on_one_line(text: str, limit: int) -> None:
-    """Fit for a header or a log line."""
-    line = short(text, limit)
-
-    assert len(line) <= limit
-    assert len(line.splitlines()) <= 1
 
 
 @pytest.mark.parametrize("key", ["token", "access_token", "Authorization", "client_secret", "amqp-password", "Cookie"])

@@ -254,7 +254,8 @@ def _said(answer: dict[str, Any], secret: str) -> str:
     error = answer.get("error")
     nested = error.get("message") if isinstance(error, dict) else error
     words = [nested, *(answer.get(key) for key in ("error_description", "hint", "message"))]
-    return excerpt(", ".join(word for word in words if isinstance(word, str) and word), secrets=(secret,))
+    said = dict.fromkeys(word for word in words if isinstance(word, str) and word)
+    return excerpt(", ".join(said), secrets=(secret,))
 
 
 def _granted(answer: dict[str, Any], asked_at: float) -> _Granted | _Failure:

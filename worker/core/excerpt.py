@@ -10,17 +10,18 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
+from worker.core.masking import MASK, mask_text
+
 EXCERPT_CHARS = 200
 """What one line of a log or a header can spare for foreign words."""
 
 _WINDOW_CHARS = 8192
-_MASK = "***"
 _MARKUP = re.compile(r"<[^<>]*>")
 _RULES = (
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {_MASK}"),
-    (re.compile(r"[\w.%+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"), _MASK),
+    (re.compile(r"(?i)\b(basic)\s+[\w.~+/=-]{4,}"), rf"\1 {MASK}"),
+    (re.compile(r"[\w.%+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"), MASK),
     # Tokens, keys and digests; the longest word that people need, the scope, has 27 characters.
-    (re.compile(r"[\w.~+/=-]{32,}"), _MASK),
+    (re.compile(r"[\w.~+/=-]{32,}"), MASK),
 )
 
 
@@ -31,7 +32,7 @@ def excerpt(text: str, *, secrets: Iterable[str] = (), limit: int = EXCERPT_CHAR
     ignored. Only the first 8192 characters are looked at, so the work is bounded whatever was answered.
     """
     spellings = sorted({spelling for secret in secrets for spelling in _spellings(secret)}, key=len, reverse=True)
-    line = _without(text, spellings)
+    line = mask_text(_without(text, spellings))
     for pattern, substitute in _RULES:
         line = pattern.sub(substitute, line)
     line = _MARKUP.sub(" ", line)
@@ -42,7 +43,7 @@ def excerpt(text: str, *, secrets: Iterable[str] = (), limit: int = EXCERPT_CHAR
 def _without(text: str, spellings: list[str]) -> str:
     window = text[:_WINDOW_CHARS]
     for spelling in spellings:
-        window = window.replace(spelling, _MASK)
+        window = window.replace(spelling, MASK)
     if len(text) <= _WINDOW_CHARS or not spellings:
         return window
     # The window may end inside a secret: its first half would not be recognised, so the end goes.

@@ -30,13 +30,6 @@ def mask_text(text: str, secrets: Collection[str] = ()) -> str:
     return _BEARER.sub(rf"\1 {MASK}", text)
 
 
-def short(text: str, limit: int = 300) -> str:
-    """``text`` for a header or a log line: masked, on one line, at most ``limit`` characters."""
-    # Masked before it is cut: half an address no longer looks like one. Bounded first: replies can be huge.
-    line = " ".join(mask_text(text[: 20 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def is_secret_key(key: str) -> bool:
     """True for names whose value is never shown: ``access_token``, ``client_secret``, ``Authorization``, ..."""
     return _SECRET_KEY.match(key) is not None

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from worker.core.excerpt import excerpt
-from worker.core.masking import short
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
 
@@ -126,13 +125,13 @@ def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> 
         case Reply():
             return _judge_reply(report, requested, rules)
         case NotSent(cause=cause):
-            return Judgement(call=Call.UNAVAILABLE, detail=short(cause))
+            return Judgement(call=Call.UNAVAILABLE, detail=excerpt(cause))
         case Insecure(cause=cause):
-            return Judgement(call=Call.CONFIGURATION, detail=short(f"TLS: {cause}"))
+            return Judgement(call=Call.CONFIGURATION, detail=excerpt(f"TLS: {cause}"))
         case CredentialsRefused(cause=cause):
-            return Judgement(call=Call.AUTH, detail=short(cause))
+            return Judgement(call=Call.AUTH, detail=excerpt(cause))
         case NoAnswer(cause=cause):
-            return Judgement(call=Call.UNKNOWN, detail=short(cause))
+            return Judgement(call=Call.UNKNOWN, detail=excerpt(cause))
         case _:
             assert_never(report)
 
@@ -153,7 +152,7 @@ def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) ->
         call=call,
         status=reply.status,
         retry_after=reply.retry_after,
-        detail=short(_explain(reply, faults, requested)),
+        detail=excerpt(_explain(reply, faults, requested)),
         transient=any(_matches(fault, rules.transient_texts, rules.transient_codes) for fault in faults),
     )
 
