@@ -312,7 +312,15 @@ class Pipeline:
             log.error(event, reason=outage.kind, detail=outage.detail, wait_s=wait_s)
         # A drain hands back what cannot be sent, and probes no more.
         if not self._stop.is_set() and (self._recovering is None or self._recovering.done()):
-            recovery = Recovery(self._breaker, self._coalescer, self, self._probe, clock=self._clock, stop=self._stop)
+            recovery = Recovery(
+                self._breaker,
+                self._coalescer,
+                self._outcomes.suspects,
+                self,
+                self._probe,
+                clock=self._clock,
+                stop=self._stop,
+            )
             self._recovering = self._group.create_task(_owned(recovery.run), name="recovery")
         self._wake.set()
 

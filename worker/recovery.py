@@ -14,6 +14,7 @@ import structlog
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
+from worker.core.suspects import Suspects
 from worker.ports import Clock
 from worker.retrying import forever
 
@@ -46,6 +47,7 @@ class Recovery:
         self,
         breaker: Breaker,
         coalescer: Coalescer,
+        suspects: Suspects,
         consumption: Consumption,
         send: Callable[[Batch], Awaitable[bool]],
         *,
@@ -54,6 +56,7 @@ class Recovery:
     ) -> None:
         self._breaker = breaker
         self._coalescer = coalescer
+        self._suspects = suspects
         self._consumption = consumption
         self._send = send
         self._clock = clock
@@ -89,7 +92,7 @@ class Recovery:
         if number == 1 or not await self._waited_as_asked():
             raise _StillAwayError
         # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
-        if not await self._probe() or breaker.retry_at > self._clock():
+        if not await self._probe(number) or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
         log.info("platform.recovered", after_s=round(self._clock() - breaker.since, 3))
@@ -106,12 +109,23 @@ class Recovery:
             pass
         return not self._stop.is_set() and breaker.retry_at <= self._clock()
 
-    async def _probe(self) -> bool:
+    async def _probe(self, number: int) -> bool:
         breaker = self._breaker
         batch = None
-        if breaker.outage is not None and breaker.outage.needs_entry:
+        if self._takes_entry(number):
             if breaker.mode is Mode.PAUSED:
                 breaker.reopen(self._clock())
                 await self._consumption.resume()
             batch = self._coalescer.pop_probe()
         return await self._send(batch or self._coalescer.batch((), FlushReason.CONTROL))
+
+    def _takes_entry(self, number: int) -> bool:
+        """Whether the next probe has to be an entry.
+
+        A platform that never took an empty list may fail on every one of them, however well it is otherwise; so until
+        one was accepted, every other probe of a hold is an entry.
+        """
+        outage = self._breaker.outage
+        if outage is not None and outage.needs_entry:
+            return True
+        return self._suspects.control_usable is None and self._breaker.mode is Mode.HOLDING and number % 2 == 1

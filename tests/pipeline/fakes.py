@@ -47,6 +47,7 @@ class FakePlatform:
         self.script: deque[CallReport | None] = deque()
         self.down: CallReport | None = None
         self.hangs = False
+        self.empty_fails = False
         self.held: dict[int, asyncio.Event] = {}
         self.gate = asyncio.Event()
         self.gate.set()
@@ -84,6 +85,8 @@ class FakePlatform:
             raise fault
         if not self.good_tokens(token):
             return rest_error("invalid token", status=401)
+        if self.empty_fails and not requested:
+            return Reply(status=500, payload=None, readable=False, excerpt="index out of range")
         if scripted is not None and scripted is not LOST:
             return scripted
         answer = self.model(requested)

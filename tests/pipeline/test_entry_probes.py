@@ -25,6 +25,20 @@ async def test_a_platform_that_takes_no_empty_lists_recovers_through_an_entry() 
         assert world.breaker.running
 
 
+async def test_a_platform_that_fails_on_empty_lists_recovers_through_an_entry() -> None:
+    """A fault for every empty list sounds like an outage; as none was ever accepted, entries are tried in turn."""
+    async with World() as world:
+        world.platform.empty_fails = True
+        await world.start()
+        world.publish(1, 1)
+        world.publish(2, 1)
+        await world.until_settled(20.0)
+
+        assert [world.status_of(order_id) for order_id in (1, 2)] == [1, 1]
+        assert world.breaker.running
+        assert len(world.queue.dead) == 0
+
+
 async def test_a_pause_on_such_a_platform_consumes_again_to_have_an_entry() -> None:
     """Everything was handed back, so a probe needs a delivery first."""
     async with World(model=ModelPlatform(takes_empty=False), hold_limit_s=20.0) as world:
