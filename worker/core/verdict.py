@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from worker.core.excerpt import excerpt
+from worker.core.faults import Fault, contains, faults_of, matches
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
 
@@ -87,15 +88,6 @@ class Rules:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Fault:
-    """One error of a reply, in GraphQL's shape or the REST shape of the same platform."""
-
-    message: str
-    code: str = ""
-    path: tuple[str | int, ...] = ()
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
 class ItemVerdict:
     """Verdict on one order, with what the platform said of it."""
 
@@ -138,7 +130,7 @@ def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> 
 
 def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
     payload: Mapping[str, Any] = reply.payload if isinstance(reply.payload, dict) else {}
-    faults = _faults(payload)
+    faults = faults_of(payload)
     general = [fault for fault in faults if len(fault.path) < 3]
     call = _call_verdict(reply, general, rules)
     items = _list_of(payload)
@@ -153,7 +145,7 @@ def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) ->
         status=reply.status,
         retry_after=reply.retry_after,
         detail=excerpt(_explain(reply, faults, requested)),
-        transient=any(_matches(fault, rules.transient_texts, rules.transient_codes) for fault in faults),
+        transient=any(matches(fault, rules.transient_texts, rules.transient_codes) for fault in faults),
     )
 
 
@@ -162,11 +154,11 @@ def _call_verdict(reply: Reply, faults: Sequence[Fault], rules: Rules) -> Call:
     status = reply.status
     if status in rules.throttle_statuses or (status == 503 and reply.retry_after is not None):
         return Call.THROTTLED
-    if any(_matches(fault, rules.throttle_texts, rules.throttle_codes) for fault in faults):
+    if any(matches(fault, rules.throttle_texts, rules.throttle_codes) for fault in faults):
         return Call.THROTTLED
-    if status >= 400 and not faults and _contains(reply.excerpt, rules.throttle_texts):
+    if status >= 400 and not faults and contains(reply.excerpt, rules.throttle_texts):
         return Call.THROTTLED
-    if status == 401 or any(_matches(fault, rules.auth_texts, rules.auth_codes) for fault in faults):
+    if status == 401 or any(matches(fault, rules.auth_texts, rules.auth_codes) for fault in faults):
         return Call.AUTH
     if 300 <= status < 400 or status in CONFIGURATION_STATUSES:
         return Call.CONFIGURATION
@@ -210,7 +202,7 @@ def _judge_item(
             item=Item.UNCONFIRMED, detail=f"the platform shows status {status} instead of the requested one"
         )
     if fault is not None:
-        transient = _matches(fault, rules.transient_texts, rules.transient_codes) or _matches(
+        transient = matches(fault, rules.transient_texts, rules.transient_codes) or matches(
             fault, rules.throttle_texts, rules.throttle_codes
         )
         return ItemVerdict(item=Item.BLAMED, detail=fault.message, transient=transient)
@@ -263,39 +255,6 @@ def _list_of(payload: Mapping[str, Any]) -> list[Any] | None:
     core = data.get("core") if isinstance(data, dict) else None
     items = core.get("updateOrders") if isinstance(core, dict) else None
     return items if isinstance(items, list) else None
-
-
-def _faults(payload: Mapping[str, Any]) -> list[Fault]:
-    """Errors of a body: ``errors[]`` of GraphQL, ``{"error": {"message", "code"}}`` or OAuth's ``{"error",
-    "message"}``."""
-    errors = payload.get("errors")
-    found = [_fault(error) for error in errors] if isinstance(errors, list) else []
-    error = payload.get("error")
-    if isinstance(error, dict):
-        found.append(_fault(error))
-    elif isinstance(error, str):
-        message = payload.get("message") or payload.get("error_description") or error
-        found.append(Fault(message=str(message), code=error))
-    return found
-
-
-def _fault(error: object) -> Fault:
-    if not isinstance(error, dict):
-        return Fault(message=str(error)[:500])
-    extensions = error.get("extensions")
-    code = error.get("code") or (extensions.get("code") if isinstance(extensions, dict) else None) or ""
-    path = error.get("path")
-    steps = tuple(step for step in path if isinstance(step, str | int)) if isinstance(path, list) else ()
-    return Fault(message=str(error.get("message", ""))[:500], code=str(code)[:100], path=steps)
-
-
-def _matches(fault: Fault, texts: Sequence[str], codes: Collection[str]) -> bool:
-    return fault.code in codes or _contains(fault.message, texts)
-
-
-def _contains(message: str, texts: Sequence[str]) -> bool:
-    message = message.lower()
-    return any(text in message for text in texts)
 
 
 def _integer(value: object) -> int | None:
