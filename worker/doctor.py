@@ -65,7 +65,7 @@ async def _part(subject: str, work: Awaitable[None], told: list[Finding], deadli
             Finding(Level.BROKEN, subject, f"not done after {deadline_s:g} s", "look at the network and its load")
         )
     except WorkerError as error:
-        told.append(Finding(Level.BROKEN, subject, str(error), "see the text"))
+        told.append(Finding(Level.BROKEN, subject, str(error), "solve this first, then check again"))
 
 
 def _masked(finding: Finding, secrets: tuple[str, ...]) -> Finding:
