@@ -62,6 +62,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "DELIVERY_LIMIT": "100",
         "HEARTBEAT_S": "10",
         "MAX_ATTEMPTS": "5",
+        "MANAGEMENT_URL": "",
         "OAUTH_URL": "https://oauth.kornitx.net/token",
         "CLIENT_ID": "",
         "CLIENT_SECRET": "",
@@ -261,12 +262,23 @@ def test_secrets_are_in_no_representation(environment: Environment) -> None:
     assert settings.logs.secrets == ("hunter2",)
 
 
-@pytest.mark.parametrize("name", ["amqp_url", "oauth_url", "graphql_url", "rules_file", "journal_url", "prefetch"])
+@pytest.mark.parametrize(
+    "name", ["amqp_url", "management_url", "oauth_url", "graphql_url", "rules_file", "journal_url", "prefetch"]
+)
 def test_refusals_do_not_repeat_passwords(environment: Environment, name: str) -> None:
     """An address in the wrong place, or one that cannot be read, is not echoed with its password."""
     lines = environment.refusal(**{name: "amqp://u:hun/ter2@host:port,http://x:hun/ter2@y"}, client_secret="hun/ter2")
 
     assert "ter2" not in "\n".join(lines)
+
+
+def test_the_management_address_may_hold_a_password_and_hides_it(environment: Environment) -> None:
+    """Like that of the broker."""
+    settings = environment.load(management_url="https://u:hunter2@host:15672/")
+
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" in settings.logs.secrets
+    assert written(settings.management_url) == "https://u:***@host:15672/"
 
 
 def test_percent_encoded_passwords_are_hidden_in_both_forms(environment: Environment) -> None:

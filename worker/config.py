@@ -91,8 +91,9 @@ Delays = Annotated[tuple[Delay, ...], NoDecode, _read(notation.items), AfterVali
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
+ManagementUrl = Annotated[str, AfterValidator(notation.management_url)]
 WebUrl = Annotated[str, AfterValidator(notation.web_url)]
-HIDDEN = frozenset({"client_secret", "amqp_url"})  # never repeated in an error; addresses are shown without password
+HIDDEN = frozenset({"client_secret", "amqp_url", "management_url"})  # never repeated in an error
 
 
 class Settings(BaseSettings):
@@ -137,6 +138,13 @@ class Settings(BaseSettings):
         default=10, ge=5, le=3600, description="AMQP heartbeat in seconds, 5 or more (shorter ones give false alarms)."
     )
     max_attempts: Positive = Field(default=5, description="How often a message is tried before it is dead-lettered.")
+
+    management_url: ManagementUrl = Field(
+        default="",
+        repr=False,
+        description="RabbitMQ's management API, such as http://user:password@host:15672/; only `check` reads it, for "
+        "what AMQP does not tell.",
+    )
 
     # platform
     oauth_url: WebUrl = Field(default="https://oauth.kornitx.net/token", description="Token endpoint.")
@@ -253,7 +261,7 @@ class Settings(BaseSettings):
     @property
     def logs(self) -> LogSettings:
         """For telemetry, with the texts to hide."""
-        passwords = [urlsplit(url).password or "" for url in self.amqp_url]
+        passwords = [urlsplit(url).password or "" for url in (*self.amqp_url, self.management_url)]
         secrets = {self.client_secret.get_secret_value(), *passwords, *map(unquote, passwords)}
         # A very short secret would blank out half of every line, and "guest" is no secret.
         hidden = tuple(sorted(secret for secret in secrets if len(secret) >= 4 and secret != "guest"))  # noqa: S105

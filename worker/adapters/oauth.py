@@ -9,6 +9,7 @@ before the request, so a token is never believed to live longer than the platfor
 import asyncio
 import ssl
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
@@ -74,6 +75,7 @@ class _Granted:
     """A token, and when to do what about it (monotonic seconds)."""
 
     value: str = field(repr=False)
+    scope: str | None
     asked_at: float
     refresh_at: float
     expires_at: float
@@ -94,7 +96,10 @@ class _Failure:
 
 
 class OAuthTokenSource:
-    """``ports.TokenSource`` over HTTP. ``timeout_s`` bounds one flight; ``clock`` is monotonic, in seconds."""
+    """``ports.TokenSource`` over HTTP. ``timeout_s`` bounds one flight; ``clock`` is monotonic, in seconds.
+
+    ``observe`` is told the headers of every answer as it comes; it must not raise.
+    """
 
     def __init__(
         self,
@@ -103,8 +108,10 @@ class OAuthTokenSource:
         timeout_s: float = 15.0,
         clock: Clock = time.monotonic,
         ssl_context: ssl.SSLContext | None = None,
+        observe: Callable[[Mapping[str, str]], None] = lambda _: None,
     ) -> None:
         self._credentials = credentials
+        self._observe = observe
         self._timeout_s = timeout_s
         self._clock = clock
         self._ssl: ssl.SSLContext | bool = ssl_context or True
@@ -117,6 +124,11 @@ class OAuthTokenSource:
     def age_s(self) -> float | None:
         """Seconds since the cached token was asked for; None without one."""
         return None if self._cached is None else self._clock() - self._cached.asked_at
+
+    @property
+    def granted_scope(self) -> str | None:
+        """The scope of the cached token as far as the answer named one."""
+        return None if self._cached is None else self._cached.scope
 
     async def __aenter__(self) -> Self:
         return self
@@ -204,6 +216,7 @@ class OAuthTokenSource:
                 allow_redirects=False,  # never carry the secret elsewhere
             ) as response,
         ):
+            self._observe(response.headers)
             return response.status, response.headers.get("Retry-After"), await _read(response)
 
 
@@ -266,7 +279,9 @@ def _granted(answer: dict[str, Any], asked_at: float) -> _Granted | _Failure:
     lifetime = _lifetime(answer.get("expires_in"))
     early = min(lifetime * EARLY_SHARE, EARLY_AT_MOST_S)
     expires_at = asked_at + lifetime
-    return _Granted(value=value, asked_at=asked_at, refresh_at=expires_at - early, expires_at=expires_at)
+    scope = answer.get("scope")
+    named = scope if isinstance(scope, str) else None
+    return _Granted(value=value, scope=named, asked_at=asked_at, refresh_at=expires_at - early, expires_at=expires_at)
 
 
 def _lifetime(expires_in: Any) -> float:

@@ -36,6 +36,9 @@ COMMANDS = {
     "run": Entry("worker.cli.run", "run", "Bring events to the platform until asked to stop."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
     "dead": Entry("worker.cli.dead", "dead", "Look into the dead-letter queue: how many, why, since when."),
+    "check": Entry(
+        "worker.cli.check", "check", "Look at broker, OAuth and GraphQL: what would break, and what to do about it."
+    ),
     "config": Entry(
         "worker.cli.config", "config", "Show the settings, where they come from, and what is wrong with them."
     ),

@@ -63,6 +63,13 @@ def web_url(text: str) -> str:
     return text
 
 
+def management_url(text: str) -> str:
+    """One ``http://`` or ``https://`` address that may hold credentials; empty means none."""
+    if text:
+        _split(text, ("http", "https"), "the address")
+    return text
+
+
 def broker_name(name: str) -> str:
     """The name of an exchange or queue."""
     # AMQP 0-9-1 names are short strings (255 bytes), of which we append up to 40; "amq." is reserved to the broker.

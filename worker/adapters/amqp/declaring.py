@@ -33,37 +33,48 @@ async def declare(connection: AbstractConnection, wanted: Topology, *, rpc_timeo
     Raises BrokerRefused where something exists with other arguments, or where we may not; ConnectionLost.
     """
     for exchange in wanted.exchanges:
-        async with _throwaway(connection, rpc_timeout_s, f"exchange {exchange.name!r}") as channel:
+        async with throwaway(connection, rpc_timeout_s, f"exchange {exchange.name!r}") as channel:
             await _declare_exchange(channel, exchange)
     for queue in wanted.queues:
-        async with _throwaway(connection, rpc_timeout_s, f"queue {queue.name!r}") as channel:
+        async with throwaway(connection, rpc_timeout_s, f"queue {queue.name!r}") as channel:
             await _declare_queue(channel, queue)
     for binding in wanted.bindings:
-        async with _throwaway(connection, rpc_timeout_s, f"binding to {binding.target!r}") as channel:
+        async with throwaway(connection, rpc_timeout_s, f"binding to {binding.target!r}") as channel:
             await _bind(channel, binding)
 
 
-async def verify(connection: AbstractConnection, wanted: Topology, *, rpc_timeout_s: float = RPC_TIMEOUT_S) -> None:
-    """Check that everything exists and has these arguments; creates nothing.
+async def verify(
+    connection: AbstractConnection, wanted: Topology, *, rpc_timeout_s: float = RPC_TIMEOUT_S
+) -> list[str]:
+    """Check that everything exists and has these arguments; creates nothing. Returns what could not be compared.
 
     Raises BrokerRefused that names what is missing or which argument differs, and what to do; ConnectionLost.
     """
+    unverified: list[str] = []
     for exchange in wanted.exchanges:
         name = f"exchange {exchange.name!r}"
-        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+        async with throwaway(connection, rpc_timeout_s, name) as channel:
             await _declare_exchange(channel, exchange, passive=True)
-        async with _comparing(connection, rpc_timeout_s, name) as channel:
+        async with _comparing(connection, rpc_timeout_s, name, unverified) as channel:
             await _declare_exchange(channel, exchange)
     for queue in wanted.queues:
         name = f"queue {queue.name!r}"
-        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+        async with throwaway(connection, rpc_timeout_s, name) as channel:
             await _declare_queue(channel, queue, passive=True)
-        async with _comparing(connection, rpc_timeout_s, name) as channel:
+        async with _comparing(connection, rpc_timeout_s, name, unverified) as channel:
             await _declare_queue(channel, queue)
+    return unverified
+
+
+def difference(refused: BrokerRefused) -> tuple[str, str] | None:
+    """(argument, what the broker has) where that is why a declaration was refused; the value as the broker writes
+    it."""
+    differs = _DIFFERS.search(str(refused.__cause__))
+    return None if differs is None else (differs[1], differs[3])
 
 
 @asynccontextmanager
-async def _throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
+async def throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
     """A channel for one request: a refused declaration closes the channel that it was made on."""
     async with within(rpc_timeout_s, name):
         if connection.transport is None:
@@ -78,14 +89,17 @@ async def _throwaway(connection: AbstractConnection, rpc_timeout_s: float, name:
 
 
 @asynccontextmanager
-async def _comparing(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
+async def _comparing(
+    connection: AbstractConnection, rpc_timeout_s: float, name: str, unverified: list[str]
+) -> AsyncIterator[AbstractChannel]:
     """A throw-away channel for declaring what is known to exist, where we may."""
     try:
-        async with _throwaway(connection, rpc_timeout_s, name) as channel:
+        async with throwaway(connection, rpc_timeout_s, name) as channel:
             yield channel
     except BrokerRefused as error:
         if not isinstance(error.__cause__, ChannelAccessRefused):
             raise
+        unverified.append(name)
         log.info("topology.unverified", name=name, why="no configure permission: exists, arguments not compared")
 
 
