@@ -79,6 +79,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         # the broker
         "broker.connected": Event("info", "The connection is open.", ("connection", "url")),
         "broker.unreachable": Event("warning", "No connection; tried again.", ("connection", "next_try_s")),
+        "broker.decoder_unknown": Event(
+            "warning", "Not the AMQP library we know: a property it cannot read blocks the queue.", ("version",)
+        ),
         "broker.refused": Event(
             "warning", "The broker refuses; a person has to look. Tried again.", ("queue", "next_try_s")
         ),

@@ -36,7 +36,11 @@ class Version(NamedTuple):
 @dataclass(slots=True, eq=False, kw_only=True)
 class Properties:
     """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is
-    ``message_type``)."""
+    ``message_type``).
+
+    ``timestamp`` is an ``int`` where the number on the wire is no time that Python knows. Texts that are no UTF-8 there
+    hold lone surrogates.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -47,7 +51,7 @@ class Properties:
     reply_to: str | None = None
     expiration: str | None = None
     message_id: str | None = None
-    timestamp: datetime | None = None
+    timestamp: datetime | int | None = None
     message_type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
