@@ -63,7 +63,8 @@ class Delivery:
 
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
     ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock,
-    microseconds).
+    microseconds). ``returns`` counts how often it was handed over before and came back, 0 where the broker does not
+    tell.
     """
 
     generation: int
@@ -75,6 +76,7 @@ class Delivery:
     redelivered: bool = False
     arrived_us: int = 0
     opened_us: int = 0
+    returns: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -104,6 +106,7 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome-unknown"
     UNCONFIRMED = "unconfirmed"
     TERMINAL_ORDER = "terminal-order"
+    CRASH_SUSPECT = "crash-suspect"
     BUSY = "busy"
 
 

@@ -12,7 +12,7 @@ callback raises stays unsettled for ever; so the callback stamps, converts and h
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,6 +30,8 @@ from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
 
+ALONE_FROM = 5
+"""Returns from which a delivery is handled alone: it may be what kills the process."""
 STEADY_S = 10.0
 """A channel lost sooner than this counts as a failed try: the backoff goes on instead of starting anew."""
 
@@ -54,14 +56,29 @@ class IntakeStatus:
 class Consumer:
     """Implements ``ports.Intake``, and acknowledges what it handed over.
 
-    ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form).
+    ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form; so for as long as
+    the very first one is unsettled it is one more).
+
+    A message that kills the process takes part of the delivery limit of everything in its prefetch with it. So one
+    that came back ``alone_from`` times is handled with nothing else unsettled, and a consumer starts narrow: with a
+    prefetch of 1, until a message comes that did not come back so often. A prefetch cannot be changed, so a second
+    consumer replaces the first.
     """
 
-    def __init__(self, link: Link, *, queue: str, prefetch: int, wall_us: Callable[[], int] = _wall_us) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        queue: str,
+        prefetch: int,
+        alone_from: int = ALONE_FROM,
+        wall_us: Callable[[], int] = _wall_us,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._link = link
         self._queue = queue
         self._prefetch = prefetch
+        self._alone_from = alone_from
         self._wall_us = wall_us
         self._sink: Sink | None = None
         self._wanted = False
@@ -197,7 +214,9 @@ class Consumer:
     async def _consume(self, generation: Generation) -> None:
         try:
             async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
-                await self._register(generation)
+                if not generation.alone:
+                    generation.wide = False
+                    await self._register(generation, 1)
         except ConnectionLost as error:
             if isinstance(error.__cause__, ChannelAccessRefused):
                 raise BrokerRefused(f"{error}: grant read permission on the queue") from error.__cause__
@@ -209,25 +228,69 @@ class Consumer:
         self._answered.set()
         log.info("broker.consuming", queue=self._queue, generation=generation.number)
 
-    async def _register(self, generation: Generation) -> None:
+    async def _register(self, generation: Generation, prefetch: int) -> None:
         channel = generation.channel
-        await channel.basic_qos(prefetch_count=self._prefetch)
+        await channel.basic_qos(prefetch_count=prefetch)
         generation.registered = False
         await channel.basic_consume(
-            self._queue, partial(self._receive, generation), consumer_tag=generation.consumer_tag
+            self._queue, partial(self._receive, generation), consumer_tag=generation.new_consumer_tag()
         )
-        generation.registered = True
+        generation.registered = generation.listening = True
 
     async def _cancel(self, current: Generation) -> None:
         current.phase = Phase.CANCELLED
         self._consuming.clear()
+        await self._deafen(current, current.consumer_tag)
+
+    async def _deafen(self, current: Generation, consumer_tag: str) -> None:
+        if not current.listening:
+            return
+        current.listening = consumer_tag != current.consumer_tag
         try:
             async with within(self._link.endpoint.rpc_timeout_s, "cancelling the consumer"):
-                await current.channel.basic_cancel(current.consumer_tag)
+                await current.channel.basic_cancel(consumer_tag)
         except ConnectionLost as error:
             # An rpc without an answer costs the channel: aiormq half-closes it (see _finish).
             current.registered = False
             self._end(current, str(error))
+
+    # -- narrow and wide ------------------------------------------------------------------------------------------
+
+    def _shift(self, generation: Generation, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        generation.shifts.add(task)
+        task.add_done_callback(generation.shifts.discard)
+
+    async def _widen(self, generation: Generation) -> None:
+        """A consumer with the whole prefetch takes over. It is registered first, so that there always is one."""
+        started = time.monotonic()
+        async with self._turn:
+            if generation.phase is not Phase.CONSUMING or generation.alone:
+                return
+            generation.wide, narrow = True, generation.consumer_tag
+            try:
+                async with within(self._link.endpoint.rpc_timeout_s, "widening the consumer"):
+                    await self._register(generation, self._prefetch)
+            except ConnectionLost as error:
+                self._end(generation, str(error))
+            else:
+                await self._deafen(generation, narrow)
+        took_s = round(time.monotonic() - started, 4)
+        log.debug("broker.widened", generation=generation.number, prefetch=self._prefetch, took_s=took_s)
+
+    async def _go_alone(self, generation: Generation) -> None:
+        """Hand over what was set aside, one by one, each when all the rest is settled; then start narrow again."""
+        async with self._turn:
+            await self._deafen(generation, generation.consumer_tag)
+        while (delivery := await generation.next_alone()) is not None:
+            self._hand_over(generation, delivery)
+        async with self._turn:
+            generation.alone = False
+            if generation.phase is Phase.CONSUMING:
+                try:
+                    await self._consume(generation)
+                except (ConnectionLost, BrokerRefused) as error:
+                    self._end(generation, str(error))
 
     async def _finish(self, generation: Generation) -> None:
         if not generation.registered and not generation.channel.is_closed:
@@ -259,7 +322,38 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._sink.deliver(generation.delivery(message, arrived_us=self._wall_us()))
+            self._sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
+        except Exception:
+            self.counts["sink_failed"] += 1
+            log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _sort(self, generation: Generation, delivery: Delivery) -> None:
+        suspect = delivery.returns >= self._alone_from
+        if suspect and (generation.wide or generation.ledger.open_count > 1):
+            self._set_aside(generation, delivery)
+            return
+        if not suspect and not generation.wide and self._prefetch > 1:
+            generation.wide = True
+            self._shift(generation, self._widen(generation), "widen the consumer")
+        self._hand_over(generation, delivery)
+
+    def _set_aside(self, generation: Generation, delivery: Delivery) -> None:
+        generation.aside.append(delivery)
+        if not generation.alone:
+            generation.alone = True
+            log.warning(
+                "broker.narrowed",
+                generation=generation.number,
+                returns=delivery.returns,
+                unsettled=generation.ledger.open_count,
+            )
+            self._shift(generation, self._go_alone(generation), "hand over one by one")
+
+    def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink.deliver(delivery)
             self.counts["delivered"] += 1
         except Exception:
             # The library's task is the boundary: this delivery stays open, the next one comes.

@@ -5,6 +5,7 @@ generation, and what belongs to one that is gone is dropped: the broker hands it
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -26,20 +27,59 @@ class Phase(StrEnum):
 
 
 class Generation:
-    """A channel, what it delivered and what of that is open. Made by the consumer, one per channel."""
+    """A channel, what it delivered and what of that is open. Made by the consumer, one per channel.
+
+    ``wide`` is whether its consumer has the whole prefetch, ``listening`` whether it has a consumer, ``alone`` whether
+    it does without while the suspects set ``aside`` are handed over one by one.
+    """
 
     def __init__(self, number: int, channel: AbstractChannel, *, opened_us: int) -> None:
         self.number = number
         self.channel = channel
         self.opened_us = opened_us
         self.ledger = AckLedger()
-        self.phase = Phase.OPENING
+        self._phase = Phase.OPENING
+        self.wide = self.listening = self.alone = False
+        self.aside: deque[Delivery] = deque()
+        self.shifts: set[asyncio.Task[None]] = set()
         self.registered = True  # False where a request to consume, or to stop it, has no answer
         self.gone = asyncio.Event()
-        self.consumer_tag = f"order-worker-{number}"
+        self._consumers = 0
+        self._changed = asyncio.Event()
         # aiormq hands out a new observer at each look and keeps none of them: this one has to live as long as we do.
         self.closing: asyncio.Future[object] = channel.closing
         self._writing = asyncio.Lock()
+
+    @property
+    def phase(self) -> Phase:
+        """What the broker's consumer is doing, as we want it."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        self._changed.set()
+
+    @property
+    def consumer_tag(self) -> str:
+        """The name of the current consumer."""
+        return f"order-worker-{self.number}-{self._consumers}"
+
+    def new_consumer_tag(self) -> str:
+        """Never the same twice on a channel: RabbitMQ 3.10 closes the connection (INTERNAL_ERROR) where a tag comes
+        again while a delivery of its first life is unsettled."""
+        self._consumers += 1
+        return self.consumer_tag
+
+    async def next_alone(self) -> Delivery | None:
+        """The next one set aside, once nothing else is unsettled. None when that holds and none is left, or the channel
+        is gone."""
+        while self.phase is not Phase.GONE:
+            if self.phase is Phase.CONSUMING and self.ledger.open_count == len(self.aside):
+                return self.aside.popleft() if self.aside else None
+            self._changed.clear()
+            await self._changed.wait()
+        return None
 
     async def acknowledge(self, groups: Sequence[Sequence[int]], *, timeout_s: float) -> int:
         """Plan and write the acks of these tags; the number of frames. Raises ConnectionLost.
@@ -53,6 +93,7 @@ class Generation:
                 await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
             for frame in frames[-1:]:
                 await self.channel.basic_ack(frame.tag, frame.multiple)
+        self._changed.set()
         return len(frames)
 
     def delivery(self, message: DeliveredMessage, *, arrived_us: int) -> Delivery:
@@ -61,17 +102,25 @@ class Generation:
         if not isinstance(frame, Basic.Deliver) or frame.delivery_tag is None:
             raise TypeError(f"not a delivery: {type(frame).__name__}")
         self.ledger.delivered(frame.delivery_tag)
+        properties = properties_of(message.header.properties)
         return Delivery(
             generation=self.number,
             tag=frame.delivery_tag,
             body=message.body,
-            properties=properties_of(message.header.properties),
+            properties=properties,
             exchange=frame.exchange or "",
             routing_key=frame.routing_key or "",
             redelivered=bool(frame.redelivered),
             arrived_us=arrived_us,
             opened_us=self.opened_us,
+            returns=_returns(properties) if frame.redelivered else 0,
         )
+
+
+def _returns(properties: Properties) -> int:
+    """Quorum queues count in a header. On a first delivery it would be the producer's, and mean nothing."""
+    count = properties.headers.get("x-delivery-count")
+    return count if type(count) is int and count > 0 else 0
 
 
 def properties_of(given: Basic.Properties) -> Properties:
