@@ -12,7 +12,7 @@ callback raises stays unsettled for ever; so the callback stamps, converts and h
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
 from worker.adapters.amqp.generation import Generation, Phase
+from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.model import Delivery
 from worker.ports import Sink
@@ -59,10 +60,7 @@ class Consumer:
     ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form; so for as long as
     the very first one is unsettled it is one more).
 
-    A message that kills the process takes part of the delivery limit of everything in its prefetch with it. So one
-    that came back ``alone_from`` times is handled with nothing else unsettled, and a consumer starts narrow: with a
-    prefetch of 1, until a message comes that did not come back so often. A prefetch cannot be changed, so a second
-    consumer replaces the first.
+    A consumer starts with a prefetch of 1, and what came back ``alone_from`` times is handled alone (``width.py``).
     """
 
     def __init__(
@@ -77,8 +75,6 @@ class Consumer:
         self.counts: Counter[str] = Counter()
         self._link = link
         self._queue = queue
-        self._prefetch = prefetch
-        self._alone_from = alone_from
         self._wall_us = wall_us
         self._sink: Sink | None = None
         self._wanted = False
@@ -89,6 +85,15 @@ class Consumer:
         self._answered = asyncio.Event()
         self._refusal: BrokerRefused | None = None
         self._turn = asyncio.Lock()
+        steps = Steps(
+            turn=self._turn,
+            listen=self._listen,
+            deafen=self._deafen,
+            consume=self._consume,
+            hand_over=self._hand_over,
+            end=self._end,
+        )
+        self._width = Width(steps, prefetch=prefetch, alone_from=alone_from)
 
     @property
     def status(self) -> IntakeStatus:
@@ -213,10 +218,9 @@ class Consumer:
 
     async def _consume(self, generation: Generation) -> None:
         try:
-            async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
-                if not generation.alone:
-                    generation.wide = False
-                    await self._register(generation, 1)
+            if not generation.alone:
+                generation.wide = False
+                await self._listen(generation, 1)
         except ConnectionLost as error:
             if isinstance(error.__cause__, ChannelAccessRefused):
                 raise BrokerRefused(f"{error}: grant read permission on the queue") from error.__cause__
@@ -228,14 +232,9 @@ class Consumer:
         self._answered.set()
         log.info("broker.consuming", queue=self._queue, generation=generation.number)
 
-    async def _register(self, generation: Generation, prefetch: int) -> None:
-        channel = generation.channel
-        await channel.basic_qos(prefetch_count=prefetch)
-        generation.registered = False
-        await channel.basic_consume(
-            self._queue, partial(self._receive, generation), consumer_tag=generation.new_consumer_tag()
-        )
-        generation.registered = generation.listening = True
+    async def _listen(self, generation: Generation, prefetch: int) -> None:
+        receive = partial(self._receive, generation)
+        await generation.listen(self._queue, prefetch, receive, timeout_s=self._link.endpoint.rpc_timeout_s)
 
     async def _cancel(self, current: Generation) -> None:
         current.phase = Phase.CANCELLED
@@ -243,54 +242,10 @@ class Consumer:
         await self._deafen(current, current.consumer_tag)
 
     async def _deafen(self, current: Generation, consumer_tag: str) -> None:
-        if not current.listening:
-            return
-        current.listening = consumer_tag != current.consumer_tag
         try:
-            async with within(self._link.endpoint.rpc_timeout_s, "cancelling the consumer"):
-                await current.channel.basic_cancel(consumer_tag)
+            await current.deafen(consumer_tag, timeout_s=self._link.endpoint.rpc_timeout_s)
         except ConnectionLost as error:
-            # An rpc without an answer costs the channel: aiormq half-closes it (see _finish).
-            current.registered = False
             self._end(current, str(error))
-
-    # -- narrow and wide ------------------------------------------------------------------------------------------
-
-    def _shift(self, generation: Generation, work: Coroutine[object, object, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        generation.shifts.add(task)
-        task.add_done_callback(generation.shifts.discard)
-
-    async def _widen(self, generation: Generation) -> None:
-        """A consumer with the whole prefetch takes over. It is registered first, so that there always is one."""
-        started = time.monotonic()
-        async with self._turn:
-            if generation.phase is not Phase.CONSUMING or generation.alone:
-                return
-            generation.wide, narrow = True, generation.consumer_tag
-            try:
-                async with within(self._link.endpoint.rpc_timeout_s, "widening the consumer"):
-                    await self._register(generation, self._prefetch)
-            except ConnectionLost as error:
-                self._end(generation, str(error))
-            else:
-                await self._deafen(generation, narrow)
-        took_s = round(time.monotonic() - started, 4)
-        log.debug("broker.widened", generation=generation.number, prefetch=self._prefetch, took_s=took_s)
-
-    async def _go_alone(self, generation: Generation) -> None:
-        """Hand over what was set aside, one by one, each when all the rest is settled; then start narrow again."""
-        async with self._turn:
-            await self._deafen(generation, generation.consumer_tag)
-        while (delivery := await generation.next_alone()) is not None:
-            self._hand_over(generation, delivery)
-        async with self._turn:
-            generation.alone = False
-            if generation.phase is Phase.CONSUMING:
-                try:
-                    await self._consume(generation)
-                except (ConnectionLost, BrokerRefused) as error:
-                    self._end(generation, str(error))
 
     async def _finish(self, generation: Generation) -> None:
         if not generation.registered and not generation.channel.is_closed:
@@ -322,32 +277,10 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
+            self._width.sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
         except Exception:
             self.counts["sink_failed"] += 1
             log.exception("broker.delivery_failed", generation=generation.number)
-
-    def _sort(self, generation: Generation, delivery: Delivery) -> None:
-        suspect = delivery.returns >= self._alone_from
-        if suspect and (generation.wide or generation.ledger.open_count > 1):
-            self._set_aside(generation, delivery)
-            return
-        if not suspect and not generation.wide and self._prefetch > 1:
-            generation.wide = True
-            self._shift(generation, self._widen(generation), "widen the consumer")
-        self._hand_over(generation, delivery)
-
-    def _set_aside(self, generation: Generation, delivery: Delivery) -> None:
-        generation.aside.append(delivery)
-        if not generation.alone:
-            generation.alone = True
-            log.warning(
-                "broker.narrowed",
-                generation=generation.number,
-                returns=delivery.returns,
-                unsettled=generation.ledger.open_count,
-            )
-            self._shift(generation, self._go_alone(generation), "hand over one by one")
 
     def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
         if self._sink is None:

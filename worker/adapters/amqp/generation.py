@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel, ConsumerCallback, DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.adapters.amqp.deadline import within
@@ -70,6 +70,31 @@ class Generation:
         again while a delivery of its first life is unsettled."""
         self._consumers += 1
         return self.consumer_tag
+
+    async def opened(self) -> None:
+        """Wait until it is known whether the first consumer was registered."""
+        while self.phase is Phase.OPENING:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def listen(self, queue: str, prefetch: int, receive: ConsumerCallback, *, timeout_s: float) -> None:
+        """Register a consumer under a new name; an older one stays. Raises ConnectionLost."""
+        async with within(timeout_s, f"consuming from {queue!r}"):
+            await self.channel.basic_qos(prefetch_count=prefetch)
+            self.registered = False
+            await self.channel.basic_consume(queue, receive, consumer_tag=self.new_consumer_tag())
+            self.registered = self.listening = True
+
+    async def deafen(self, consumer_tag: str, *, timeout_s: float) -> None:
+        """Cancel the consumer of this name, if there is one. Raises ConnectionLost."""
+        if not self.listening:
+            return
+        self.listening = consumer_tag != self.consumer_tag
+        # A request without an answer costs the channel: aiormq half-closes it (see ``Consumer._finish``).
+        self.registered = False
+        async with within(timeout_s, "cancelling the consumer"):
+            await self.channel.basic_cancel(consumer_tag)
+        self.registered = True
 
     async def next_alone(self) -> Delivery | None:
         """The next one set aside, once nothing else is unsettled. None when that holds and none is left, or the channel
