@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ async def test_what_is_sent_is_a_persistent_json_event_with_its_time() -> None:
 
     assert body == b'{"occurred_at":"2026-11-21T10:00:00.000001Z","id":1,"status":4}'
     assert (name, properties.content_type, properties.delivery_mode) == ("run-2", "application/json", 2)
-    assert properties.timestamp is not None
+    assert isinstance(properties.timestamp, datetime)
     assert properties.timestamp.isoformat() == "2026-11-21T10:00:00+00:00"
 
 

@@ -23,7 +23,7 @@ from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
-from worker.core.model import Ack, Delivery, Settlement, Update
+from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
 from worker.core.request import Request, applied_by, request_of
@@ -46,12 +46,13 @@ Work = Callable[[], Coroutine[object, object, None]]
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Limits:
     """Bounds of the shell: calls at once, seconds a delivery may stay unsettled, seconds a drain may take, deliveries
-    held."""
+    held, and how often one may come back before it is held to be what kills the process."""
 
     max_in_flight: int
     max_unsettled_s: float
     drain_grace_s: float
     prefetch: int
+    crash_suspect_from: int = 50
 
 
 class Pipeline:
@@ -96,7 +97,8 @@ class Pipeline:
 
     def deliver(self, delivery: Delivery) -> None:
         """Decode and buffer one delivery."""
-        decoded = self._schema.decode(delivery)
+        # Not even decoded where it came back too often: that may be what it does harm in.
+        decoded = self._crash_suspect(delivery) or self._schema.decode(delivery)
         now = self._clock()
         if isinstance(decoded, Update):
             if (version := self._unsettled.version_of(delivery)) is not None:
@@ -109,6 +111,12 @@ class Pipeline:
         else:
             self._unsettled.add(delivery, None, now)
             self._decide_early(Settlement(delivery=delivery, disposition=decoded))
+
+    def _crash_suspect(self, delivery: Delivery) -> Dead | None:
+        if delivery.returns < self._limits.crash_suspect_from:
+            return None
+        detail = f"came back {delivery.returns} times without a decision: it may be what kills the worker"
+        return Dead(reason=Reason.CRASH_SUSPECT, detail=detail)
 
     def _decide_early(self, settlement: Settlement) -> None:
         """Needs no call: settled with the next call that ends, so that acknowledgements stay few, or at once if

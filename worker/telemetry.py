@@ -79,12 +79,19 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         # the broker
         "broker.connected": Event("info", "The connection is open.", ("connection", "url")),
         "broker.unreachable": Event("warning", "No connection; tried again.", ("connection", "next_try_s")),
+        "broker.decoder_unknown": Event(
+            "warning", "Not the AMQP library we know: a property it cannot read blocks the queue.", ("version",)
+        ),
         "broker.refused": Event(
             "warning", "The broker refuses; a person has to look. Tried again.", ("queue", "next_try_s")
         ),
         "broker.channel_gone": Event("info", "Unsettled deliveries come again.", ("generation", "unsettled")),
         "broker.close_failed": Event("info", "Closing got no answer; dropped without it.", ("connection",)),
         "broker.consuming": Event("info", "The broker confirmed the consumer.", ("queue", "generation", "prefetch")),
+        "broker.widened": Event("debug", "The consumer got its whole prefetch.", ("generation", "prefetch", "took_s")),
+        "broker.narrowed": Event(
+            "warning", "A message came back so often that it is handled alone.", ("generation", "returns", "unsettled")
+        ),
         "broker.not_consuming": Event("warning", "No consumer; tried again.", ("queue", "next_try_s")),
         "broker.keeper_failed": Event("error", "A fault of ours in the task that keeps the consumer."),
         "broker.delivery_failed": Event("error", "A fault of ours while taking in a delivery.", ("generation",)),

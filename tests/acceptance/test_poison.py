@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.odd import Latin1
 from tests.support.world import DeadLetter, World, stamped
 from worker.adapters.privatebroker import PrivateBroker
 
@@ -22,16 +23,6 @@ FIRST_MATE = 5_000_000
 MATES = 200
 STORM_OF_BODIES = 600
 BODY_BYTES = 66 * 1024
-
-
-class Latin1(str):
-    """A text that goes out as ISO 8859-1: the client reads it back as bytes, which it cannot encode again."""
-
-    __slots__ = ()
-
-    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        del encoding
-        return super().encode("latin-1", errors)
 
 
 @dataclass(frozen=True)

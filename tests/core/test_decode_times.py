@@ -95,3 +95,8 @@ def test_impossible_days_are_refused() -> None:
         "occurred_at: not a valid"
     )
     assert refused(make_delivery({**EVENT, "occurred_at": "0001-01-01T00:00:00+14:00"})).startswith("occurred_at: not")
+
+
+def test_a_property_that_is_no_time_is_no_stamp() -> None:
+    """Some clients send microseconds where AMQP means seconds: it arrives as a number, and is not guessed at."""
+    assert accepted(make_delivery(timestamp=NOW_US - 1_000)).version.time_us == NOW_US

@@ -81,15 +81,15 @@ async def test_a_delivery_carries_what_the_broker_said(
 async def test_the_prefetch_bounds_what_is_unsettled(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
-    """The next one comes only when one was acknowledged."""
-    await publish(outside, queues, 4)
+    """The next one comes only when one was acknowledged. The very first, for which it starts narrow, does not count."""
+    await publish(outside, queues, 5)
     async with consuming(broker.url, queues, sink, prefetch=2) as consumer:
-        await sink.until_count(2)
+        await sink.until_count(3)
         await outside.until_ready(queues.work_queue, 2)
 
-        assert consumer.status.unsettled == 2
-        await consumer.acknowledge(1, [[2]])
-        assert [delivery.tag for delivery in await sink.until_count(3)] == [1, 2, 3]
+        assert consumer.status.unsettled == 3
+        await consumer.acknowledge(1, [[3]])
+        assert [delivery.tag for delivery in await sink.until_count(4)] == [1, 2, 3, 4]
 
 
 async def test_a_cut_connection_is_one_loss_and_everything_comes_again(

@@ -22,7 +22,7 @@ async def test_release_at_any_moment_of_opening_leaves_a_connection_that_works(
     """The next consumer gets everything at once, whatever the first one was about to do."""
     await asyncio.gather(*(outside.publish(queues.exchanges[0].name, "1", {"id": n}) for n in range(READY)))
     link = Link(endpoint(broker.url, rpc_timeout_s=30.0), name="consume")
-    consumer = Consumer(link, queue=queues.work_queue, prefetch=READY)
+    consumer = Consumer(link, queue=queues.work_queue, prefetch=READY, alone_from=1_000)
     try:
         for turns in STEPS:
             await consumer.open(RecordingSink())

@@ -194,6 +194,7 @@ class ModelIntake:
             redelivered=message.handed_over > 1,
             arrived_us=_now_us(),
             opened_us=self._opened_us,
+            returns=message.handed_over - 1,
         )
 
 

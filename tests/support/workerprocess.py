@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 DEADLINE_S = 20.0
 PREFIX = "ORDER_WORKER_"
+PROGRAM = ("worker", "run")
 
 Line = Mapping[str, Any]
 
@@ -31,11 +32,11 @@ class WorkerProcess:
         self.output = ""
 
     @classmethod
-    async def start(cls, settings: Mapping[str, str], *, cwd: Path) -> Self:
+    async def start(cls, settings: Mapping[str, str], *, cwd: Path, program: Sequence[str] = PROGRAM) -> Self:
         """Start it with these settings (names without prefix) and nothing else of ours in its environment."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker", "run"),
+            *(sys.executable, "-m", *program),
             env=inherited | {f"{PREFIX}{name}": value for name, value in settings.items()},
             cwd=cwd,
             stdout=PIPE,

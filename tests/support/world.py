@@ -22,7 +22,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from tests.support.broker import Outside, unique_topology
-from tests.support.workerprocess import DEADLINE_S, WorkerProcess
+from tests.support.workerprocess import DEADLINE_S, PROGRAM, WorkerProcess
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.times import format_time
@@ -116,9 +116,9 @@ class World:
 
     # -- the worker -----------------------------------------------------------------------------------------------
 
-    async def launch(self, **settings: str) -> WorkerProcess:
+    async def launch(self, *, program: Sequence[str] = PROGRAM, **settings: str) -> WorkerProcess:
         """Start a worker and do not wait for it."""
-        worker = await WorkerProcess.start(self.settings | settings, cwd=self.folder)
+        worker = await WorkerProcess.start(self.settings | settings, cwd=self.folder, program=program)
         self._workers.append(worker)
         return worker
 

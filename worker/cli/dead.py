@@ -5,6 +5,7 @@ import base64
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -205,7 +206,7 @@ def _properties_json(properties: Properties) -> dict[str, Any]:
     more = ("expiration", "message_type", "user_id", "app_id")
     values = {name: getattr(properties, name) for name in (*names, *more)}
     return {
-        name: value.isoformat() if name == "timestamp" else readable(value)
+        name: value.isoformat() if isinstance(value, datetime) else readable(value)
         for name, value in values.items()
         if value is not None
     }

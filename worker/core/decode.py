@@ -14,6 +14,7 @@ channel delivered for the first time, newer than all before it. If JSON repeats 
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -207,7 +208,7 @@ def _broker_stamp(properties: Properties) -> tuple[str, int | None]:
     millis = properties.headers.get("timestamp_in_ms")
     if type(millis) is int and 0 < millis <= LATEST_US // 1000:
         return "header timestamp_in_ms", millis * 1000
-    if properties.timestamp is None:
+    if not isinstance(properties.timestamp, datetime):  # absent, or a number that is no time
         return "", None
     micros = micros_of(properties.timestamp)
     return "property timestamp", micros if micros is not None and micros > 0 else None

@@ -36,7 +36,11 @@ class Version(NamedTuple):
 @dataclass(slots=True, eq=False, kw_only=True)
 class Properties:
     """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is
-    ``message_type``)."""
+    ``message_type``).
+
+    ``timestamp`` is an ``int`` where the number on the wire is no time that Python knows. Texts that are no UTF-8 there
+    hold lone surrogates.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -47,7 +51,7 @@ class Properties:
     reply_to: str | None = None
     expiration: str | None = None
     message_id: str | None = None
-    timestamp: datetime | None = None
+    timestamp: datetime | int | None = None
     message_type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
@@ -59,7 +63,8 @@ class Delivery:
 
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
     ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock,
-    microseconds).
+    microseconds). ``returns`` counts how often it was handed over before and came back, 0 where the broker does not
+    tell.
     """
 
     generation: int
@@ -71,6 +76,7 @@ class Delivery:
     redelivered: bool = False
     arrived_us: int = 0
     opened_us: int = 0
+    returns: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -100,6 +106,7 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome-unknown"
     UNCONFIRMED = "unconfirmed"
     TERMINAL_ORDER = "terminal-order"
+    CRASH_SUSPECT = "crash-suspect"
     BUSY = "busy"
 
 

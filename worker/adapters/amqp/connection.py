@@ -16,6 +16,7 @@ from aio_pika.tools import OneShotCallback
 from aiormq.exceptions import AuthenticationError, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
+from worker.adapters.amqp import lenient
 from worker.adapters.amqp.deadline import root_cause, within
 from worker.core.errors import BrokerRefused, ConnectionLost, UsageError
 from worker.retrying import forever
@@ -91,6 +92,7 @@ async def dial(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> Ab
     Raises BrokerRefused where the broker answers and a person has to change something, ConnectionLost for all the rest:
     it may come back by itself. UsageError: a certificate file that the URL names cannot be read.
     """
+    lenient.install()
     target = URL(url)
     target = target.update_query({"heartbeat": str(heartbeat_s), "name": name, **target.query})
     connection = _Connection(target)

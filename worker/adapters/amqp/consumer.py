@@ -23,6 +23,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
 from worker.adapters.amqp.generation import Generation, Phase
+from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.model import Delivery
 from worker.ports import Sink
@@ -30,6 +31,8 @@ from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
 
+ALONE_FROM = 5
+"""Returns from which a delivery is handled alone: it may be what kills the process."""
 STEADY_S = 10.0
 """A channel lost sooner than this counts as a failed try: the backoff goes on instead of starting anew."""
 
@@ -54,14 +57,24 @@ class IntakeStatus:
 class Consumer:
     """Implements ``ports.Intake``, and acknowledges what it handed over.
 
-    ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form).
+    ``prefetch`` bounds the unsettled deliveries (per consumer: quorum queues refuse the global form; so for as long as
+    the very first one is unsettled it is one more).
+
+    A consumer starts with a prefetch of 1, and what came back ``alone_from`` times is handled alone (``width.py``).
     """
 
-    def __init__(self, link: Link, *, queue: str, prefetch: int, wall_us: Callable[[], int] = _wall_us) -> None:
+    def __init__(
+        self,
+        link: Link,
+        *,
+        queue: str,
+        prefetch: int,
+        alone_from: int = ALONE_FROM,
+        wall_us: Callable[[], int] = _wall_us,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._link = link
         self._queue = queue
-        self._prefetch = prefetch
         self._wall_us = wall_us
         self._sink: Sink | None = None
         self._wanted = False
@@ -72,6 +85,15 @@ class Consumer:
         self._answered = asyncio.Event()
         self._refusal: BrokerRefused | None = None
         self._turn = asyncio.Lock()
+        steps = Steps(
+            turn=self._turn,
+            listen=self._listen,
+            deafen=self._deafen,
+            consume=self._consume,
+            hand_over=self._hand_over,
+            end=self._end,
+        )
+        self._width = Width(steps, prefetch=prefetch, alone_from=alone_from)
 
     @property
     def status(self) -> IntakeStatus:
@@ -196,8 +218,9 @@ class Consumer:
 
     async def _consume(self, generation: Generation) -> None:
         try:
-            async with within(self._link.endpoint.rpc_timeout_s, f"consuming from {self._queue!r}"):
-                await self._register(generation)
+            if not generation.alone:
+                generation.wide = False
+                await self._listen(generation, 1)
         except ConnectionLost as error:
             if isinstance(error.__cause__, ChannelAccessRefused):
                 raise BrokerRefused(f"{error}: grant read permission on the queue") from error.__cause__
@@ -209,24 +232,19 @@ class Consumer:
         self._answered.set()
         log.info("broker.consuming", queue=self._queue, generation=generation.number)
 
-    async def _register(self, generation: Generation) -> None:
-        channel = generation.channel
-        await channel.basic_qos(prefetch_count=self._prefetch)
-        generation.registered = False
-        await channel.basic_consume(
-            self._queue, partial(self._receive, generation), consumer_tag=generation.consumer_tag
-        )
-        generation.registered = True
+    async def _listen(self, generation: Generation, prefetch: int) -> None:
+        receive = partial(self._receive, generation)
+        await generation.listen(self._queue, prefetch, receive, timeout_s=self._link.endpoint.rpc_timeout_s)
 
     async def _cancel(self, current: Generation) -> None:
         current.phase = Phase.CANCELLED
         self._consuming.clear()
+        await self._deafen(current, current.consumer_tag)
+
+    async def _deafen(self, current: Generation, consumer_tag: str) -> None:
         try:
-            async with within(self._link.endpoint.rpc_timeout_s, "cancelling the consumer"):
-                await current.channel.basic_cancel(current.consumer_tag)
+            await current.deafen(consumer_tag, timeout_s=self._link.endpoint.rpc_timeout_s)
         except ConnectionLost as error:
-            # An rpc without an answer costs the channel: aiormq half-closes it (see _finish).
-            current.registered = False
             self._end(current, str(error))
 
     async def _finish(self, generation: Generation) -> None:
@@ -259,7 +277,16 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._sink.deliver(generation.delivery(message, arrived_us=self._wall_us()))
+            self._width.sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
+        except Exception:
+            self.counts["sink_failed"] += 1
+            log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink.deliver(delivery)
             self.counts["delivered"] += 1
         except Exception:
             # The library's task is the boundary: this delivery stays open, the next one comes.

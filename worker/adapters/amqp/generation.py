@@ -5,10 +5,11 @@ generation, and what belongs to one that is gone is dropped: the broker hands it
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from enum import StrEnum
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel, ConsumerCallback, DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.adapters.amqp.deadline import within
@@ -26,20 +27,84 @@ class Phase(StrEnum):
 
 
 class Generation:
-    """A channel, what it delivered and what of that is open. Made by the consumer, one per channel."""
+    """A channel, what it delivered and what of that is open. Made by the consumer, one per channel.
+
+    ``wide`` is whether its consumer has the whole prefetch, ``listening`` whether it has a consumer, ``alone`` whether
+    it does without while the suspects set ``aside`` are handed over one by one.
+    """
 
     def __init__(self, number: int, channel: AbstractChannel, *, opened_us: int) -> None:
         self.number = number
         self.channel = channel
         self.opened_us = opened_us
         self.ledger = AckLedger()
-        self.phase = Phase.OPENING
+        self._phase = Phase.OPENING
+        self.wide = self.listening = self.alone = False
+        self.aside: deque[Delivery] = deque()
+        self.shifts: set[asyncio.Task[None]] = set()
         self.registered = True  # False where a request to consume, or to stop it, has no answer
         self.gone = asyncio.Event()
-        self.consumer_tag = f"order-worker-{number}"
+        self._consumers = 0
+        self._changed = asyncio.Event()
         # aiormq hands out a new observer at each look and keeps none of them: this one has to live as long as we do.
         self.closing: asyncio.Future[object] = channel.closing
         self._writing = asyncio.Lock()
+
+    @property
+    def phase(self) -> Phase:
+        """What the broker's consumer is doing, as we want it."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._phase = phase
+        self._changed.set()
+
+    @property
+    def consumer_tag(self) -> str:
+        """The name of the current consumer."""
+        return f"order-worker-{self.number}-{self._consumers}"
+
+    def new_consumer_tag(self) -> str:
+        """Never the same twice on a channel: RabbitMQ 3.10 closes the connection (INTERNAL_ERROR) where a tag comes
+        again while a delivery of its first life is unsettled."""
+        self._consumers += 1
+        return self.consumer_tag
+
+    async def opened(self) -> None:
+        """Wait until it is known whether the first consumer was registered."""
+        while self.phase is Phase.OPENING:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def listen(self, queue: str, prefetch: int, receive: ConsumerCallback, *, timeout_s: float) -> None:
+        """Register a consumer under a new name; an older one stays. Raises ConnectionLost."""
+        async with within(timeout_s, f"consuming from {queue!r}"):
+            await self.channel.basic_qos(prefetch_count=prefetch)
+            self.registered = False
+            await self.channel.basic_consume(queue, receive, consumer_tag=self.new_consumer_tag())
+            self.registered = self.listening = True
+
+    async def deafen(self, consumer_tag: str, *, timeout_s: float) -> None:
+        """Cancel the consumer of this name, if there is one. Raises ConnectionLost."""
+        if not self.listening:
+            return
+        self.listening = consumer_tag != self.consumer_tag
+        # A request without an answer costs the channel: aiormq half-closes it (see ``Consumer._finish``).
+        self.registered = False
+        async with within(timeout_s, "cancelling the consumer"):
+            await self.channel.basic_cancel(consumer_tag)
+        self.registered = True
+
+    async def next_alone(self) -> Delivery | None:
+        """The next one set aside, once nothing else is unsettled. None when that holds and none is left, or the channel
+        is gone."""
+        while self.phase is not Phase.GONE:
+            if self.phase is Phase.CONSUMING and self.ledger.open_count == len(self.aside):
+                return self.aside.popleft() if self.aside else None
+            self._changed.clear()
+            await self._changed.wait()
+        return None
 
     async def acknowledge(self, groups: Sequence[Sequence[int]], *, timeout_s: float) -> int:
         """Plan and write the acks of these tags; the number of frames. Raises ConnectionLost.
@@ -53,6 +118,7 @@ class Generation:
                 await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
             for frame in frames[-1:]:
                 await self.channel.basic_ack(frame.tag, frame.multiple)
+        self._changed.set()
         return len(frames)
 
     def delivery(self, message: DeliveredMessage, *, arrived_us: int) -> Delivery:
@@ -61,17 +127,25 @@ class Generation:
         if not isinstance(frame, Basic.Deliver) or frame.delivery_tag is None:
             raise TypeError(f"not a delivery: {type(frame).__name__}")
         self.ledger.delivered(frame.delivery_tag)
+        properties = properties_of(message.header.properties)
         return Delivery(
             generation=self.number,
             tag=frame.delivery_tag,
             body=message.body,
-            properties=properties_of(message.header.properties),
+            properties=properties,
             exchange=frame.exchange or "",
             routing_key=frame.routing_key or "",
             redelivered=bool(frame.redelivered),
             arrived_us=arrived_us,
             opened_us=self.opened_us,
+            returns=_returns(properties) if frame.redelivered else 0,
         )
+
+
+def _returns(properties: Properties) -> int:
+    """Quorum queues count in a header. On a first delivery it would be the producer's, and mean nothing."""
+    count = properties.headers.get("x-delivery-count")
+    return count if type(count) is int and count > 0 else 0
 
 
 def properties_of(given: Basic.Properties) -> Properties:

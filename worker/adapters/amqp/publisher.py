@@ -10,6 +10,7 @@ connection. A publish without a confirm may still have happened: whoever repeats
 import asyncio
 import struct
 from dataclasses import replace
+from datetime import datetime
 from uuid import uuid4
 
 import structlog
@@ -125,13 +126,19 @@ def _wire(given: Properties) -> Basic.Properties:
             reply_to=given.reply_to,
             expiration=given.expiration,
             message_id=given.message_id or str(uuid4()),
-            timestamp=given.timestamp,
+            timestamp=_moment(given.timestamp),
             message_type=given.message_type,
             user_id=given.user_id,
             app_id=given.app_id,
         )
     except (TypeError, ValueError) as error:
         raise CopyUnencodable(f"a property cannot be sent: {type(error).__name__}") from error
+
+
+def _moment(given: datetime | int | None) -> datetime | None:
+    if isinstance(given, int):
+        raise TypeError("a number that is no time")
+    return given
 
 
 def _encoded_size(wire: Basic.Properties, *, exchange: str, routing_key: str, body: bytes) -> int:
