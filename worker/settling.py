@@ -1,6 +1,6 @@
 """What is unsettled, since when, and how it gets settled: the books of the pipeline."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 import structlog
@@ -21,7 +21,10 @@ class Unsettled:
     def __init__(self, settler: Settler, *, prefetch: int) -> None:
         self._settler = settler
         self._open: dict[Delivery, tuple[float, Version | None]] = {}
-        self._first_sight = FirstSight(prefetch)
+        # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
+        # so together with what is open here they are never more than the prefetch, and they are the last written ones.
+        self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
+        self._first_sight = FirstSight(2 * prefetch)
         self.counts: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -42,7 +45,11 @@ class Unsettled:
         return self._first_sight.recall(delivery)
 
     def lost(self, generation: int) -> None:
-        """Forget what the broker delivers again, but not which version it had."""
+        """Forget what the broker delivers again, but not which version it had. That may be what was just settled,
+        too."""
+        for settled in self._settled:
+            self._first_sight.remember(*settled)
+        self._settled.clear()
         for delivery, (_, version) in list(self._open.items()):
             if delivery.generation <= generation:
                 del self._open[delivery]
@@ -57,7 +64,9 @@ class Unsettled:
             with attempt:
                 await self._settler.settle(settlements)
         for settlement in settlements:
-            if self._open.pop(settlement.delivery, None) is not None:
+            if (known := self._open.pop(settlement.delivery, None)) is not None:
+                if (version := known[1]) is not None:
+                    self._settled.append((settlement.delivery, version))
                 self._count(settlement)
 
     def _count(self, settlement: Settlement) -> None:

@@ -1,6 +1,6 @@
 """A lost channel: what was in flight is journalled and not settled, what comes again is known and keeps its age."""
 
-from tests.builders import NOW_US
+from tests.builders import NOW_US, make_delivery
 from tests.pipeline.fakes import AWAY
 from tests.pipeline.world import FIRST_STATUS, World
 from worker.core.model import AckReason, Properties
@@ -181,3 +181,34 @@ async def test_our_version_headers_outrank_first_sight(world: World) -> None:
 
     assert world.status_of(1) == 5
     assert world.fates() == {AckReason.APPLIED: 1, AckReason.SUPERSEDED: 1}
+
+
+async def test_a_redelivery_whose_ack_was_lost_keeps_its_first_sight() -> None:
+    """Acks are not confirmed. An event without a stamp that was settled and comes again is not newer than those that
+    came after it."""
+    async with World() as world:
+        await world.start()
+        tags = iter(range(1, 4))
+
+        def arrive(number: int, *, generation: int) -> None:
+            event = {"id": 1, "status": FIRST_STATUS + number}
+            world.pipeline.deliver(
+                make_delivery(
+                    event,
+                    next(tags),
+                    generation,
+                    message_id=f"m{number}",
+                    redelivered=generation > 1,
+                    arrived_us=NOW_US + generation * 1_000_000 + number,
+                    opened_us=NOW_US + generation * 1_000_000,
+                )
+            )
+
+        for number in (1, 2):
+            arrive(number, generation=1)
+            await world.advance(1.0)
+        world.pipeline.lost(1)
+        arrive(1, generation=2)
+        await world.advance(1.0)
+
+        assert world.status_of(1) == 2

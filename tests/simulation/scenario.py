@@ -1,0 +1,219 @@
+"""One seed, one story: the settings of the worker, what producers publish and when, and what goes wrong and when.
+
+Every value of a field names the event that it comes from, so whatever the platform holds or is sent can be traced
+back. Times are seconds after the start; stamps are whole seconds, so that equal ones are common.
+"""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.builders import NOW_US
+from tests.support.modelplatform import Refusal
+from tests.support.virtualtime import START_S
+from worker.core.model import Scalar
+from worker.core.times import format_time
+
+GOOD_FROM, BAD_FROM, DOOMED_FROM = 1_000, 5_000, 7_000
+"""Statuses of good events, of those that the platform refuses, and of those that it is for ever too busy for."""
+REFUSALS = (Refusal.HTTP_400, Refusal.NO_PATH, Refusal.PATH)
+WITNESS, FIRST_WITNESS, WITNESSES = 999, 100, 150
+FIELDS = ("status", "shipping_carrier", "shipping_method")
+
+
+class Kind(StrEnum):
+    """What becomes of an event that nothing supersedes: applied, or dead-lettered for one of three reasons."""
+
+    GOOD = "good"
+    BAD = "bad"
+    DOOMED = "doomed"
+    INVALID = "invalid"
+
+
+class Trouble(StrEnum):
+    """Faults. Those of the platform last for a while, those of broker and worker happen at a moment."""
+
+    CUT = "connection cut"
+    CONSUMER_GONE = "consumer cancelled by the broker"
+    KILL = "worker killed"
+    STOP = "worker stopped and started"
+    COPIES_FAIL = "copies fail"
+    CONFIRMS_FAIL = "copies are stored, confirms are lost"
+    DOWN = "connection refused"
+    TLS = "bad certificate"
+    BUSY_503 = "503"
+    THROTTLED = "429"
+    RETRY_AFTER = "429 with Retry-After"
+    ERROR_500 = "500"
+    GONE_404 = "404"
+    FORBIDDEN_403 = "403"
+    SILENT = "no answer in time"
+    RESET = "answers get lost"
+    OMITS = "orders left out of the reply"
+    MASKED = "internal server error for one order"
+    SLOW = "slow"
+    TOKEN_REVOKED = "token revoked"
+    TOKEN_REFUSED = "credentials refused"
+    TOKEN_AWAY = "token endpoint away"
+
+
+MOMENTS = (Trouble.CUT, Trouble.CONSUMER_GONE, Trouble.KILL, Trouble.STOP)
+LIFE_ENDS = (Trouble.KILL, Trouble.STOP)
+# Plain refusals that come and go would, by the control rule, be taken for those of a message: at most one such window.
+ONCE = (Trouble.FORBIDDEN_403,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What a producer says. ``occurred_us`` is None for one without a stamp."""
+
+    number: int
+    kind: Kind
+    order_id: int = 0
+    fields: Mapping[str, Scalar]
+    occurred_us: int | None = None
+    sequence: int = -1
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Trouble from ``at_s`` on, for ``lasts_s``."""
+
+    at_s: float
+    trouble: Trouble
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """Everything that a seed decides before the first step. ``publications`` are (seconds, event).
+
+    ``witnesses`` are events of an order of its own, for when all is well again.
+    """
+
+    seed: int
+    max_batch: int
+    linger_s: float
+    max_in_flight: int
+    hold_limit_s: float
+    max_unsettled_s: float
+    prefetch: int
+    latency_s: float
+    milestones: Sequence[int]
+    how: Refusal
+    takes_empty: bool
+    blames_wrongly: bool
+    lasts_s: float
+    events: Mapping[int, Event]
+    publications: Sequence[tuple[float, Event]]
+    witnesses: Sequence[Event]
+    faults: Sequence[Fault]
+
+
+def scenario_of(seed: int) -> Scenario:
+    """The story of a seed."""
+    dice = random.Random(seed)
+    takes_empty = dice.random() < 0.8
+    lasts_s = dice.choice([2.0, 10.0, 40.0])
+    stamped = dice.random() < 0.75
+    events = _events(dice, lasts_s, stamped=stamped)
+    witnesses = [
+        _event(dice, number, Kind.GOOD, order_id=WITNESS, occurred_s=int(START_S) + number)
+        for number in range(FIRST_WITNESS, FIRST_WITNESS + WITNESSES)
+    ]
+    times = [(dice.uniform(0, lasts_s), event) for event in events.values()]
+    times += [(dice.uniform(0, lasts_s), event) for event in events.values() if stamped and dice.random() < 0.08]
+    return Scenario(
+        seed=seed,
+        max_batch=dice.choice([2, 5, 100]),
+        linger_s=dice.choice([0.0, 0.02, 0.5]),
+        max_in_flight=dice.choice([1, 2, 4]),
+        hold_limit_s=dice.choice([5.0, 60.0]),
+        max_unsettled_s=dice.choice([80.0, 900.0]),
+        # Without a control call a window full of bad orders would have no witness.
+        prefetch=dice.choice([4, 20, 2000]) if takes_empty else 2000,
+        latency_s=dice.choice([0.002, 0.05, 1.0]),
+        milestones=[GOOD_FROM + number for number in events if dice.random() < 0.1],
+        how=dice.choice(REFUSALS),
+        takes_empty=takes_empty,
+        blames_wrongly=dice.random() < 0.2,
+        lasts_s=lasts_s,
+        events=events | {event.number: event for event in witnesses},
+        witnesses=witnesses,
+        publications=sorted(times, key=lambda pair: pair[0]),
+        faults=_faults(dice, lasts_s, lives_end=stamped),
+    )
+
+
+def _events(dice: random.Random, lasts_s: float, *, stamped: bool) -> dict[int, Event]:
+    orders = dice.choice([1, 2, 4, 8])
+    doomed_orders = set(dice.sample(range(1, orders + 1), dice.choice([0, 0, 1])))
+    share_bad = dice.choice([0.0, 0.05, 0.2])
+    events = {}
+    for number in range(1, dice.randint(5, 40) + 1):
+        order_id = dice.randint(1, orders)
+        chance = dice.random()
+        kind = Kind.GOOD
+        if chance < share_bad:
+            kind = Kind.BAD
+        elif order_id in doomed_orders and chance > 0.8:
+            kind = Kind.DOOMED
+        elif 0.5 < chance < 0.52:
+            kind = Kind.INVALID
+        has_stamp = stamped or dice.random() < 0.2
+        occurred_s = int(START_S + dice.uniform(-5, lasts_s)) if has_stamp else None
+        events[number] = _event(dice, number, kind, order_id=order_id, occurred_s=occurred_s)
+    return events
+
+
+def _event(dice: random.Random, number: int, kind: Kind, *, order_id: int, occurred_s: int | None) -> Event:
+    if kind is Kind.INVALID:
+        return Event(number=number, kind=kind, fields={}, body=b"poison %d" % number)
+    status = {Kind.GOOD: GOOD_FROM, Kind.BAD: BAD_FROM, Kind.DOOMED: DOOMED_FROM}[kind] + number
+    every: dict[str, Scalar] = {
+        "status": status,
+        "shipping_carrier": f"carrier {number}",
+        "shipping_method": f"method {number}",
+    }
+    names = dice.choice([["status"], ["status", "shipping_carrier"], list(FIELDS)])
+    if kind is Kind.GOOD and dice.random() < 0.2:
+        names = ["shipping_carrier"]
+    fields = {name: every[name] for name in names}
+    sequence = dice.choice([-1, -1, 0, 1, 2])
+    body: dict[str, object] = {"id": order_id, "event_id": number, **fields}
+    occurred_us = None if occurred_s is None else NOW_US + occurred_s * 1_000_000
+    if occurred_us is not None:
+        body["occurred_at"] = format_time(occurred_us)
+    if sequence != -1:
+        body["sequence"] = sequence
+    return Event(
+        number=number,
+        kind=kind,
+        order_id=order_id,
+        fields=fields,
+        occurred_us=occurred_us,
+        sequence=sequence,
+        body=json.dumps(body).encode(),
+    )
+
+
+def event_number(value: Scalar) -> int:
+    """The event that a value comes from."""
+    return value % 1000 if isinstance(value, int) else int(str(value).rpartition(" ")[2])
+
+
+def _faults(dice: random.Random, lasts_s: float, *, lives_end: bool) -> list[Fault]:
+    # How a life remembers when it first saw events without a stamp ends with it: stories with such have one life.
+    pool = [trouble for trouble in Trouble if lives_end or trouble not in LIFE_ENDS]
+    pool += [Trouble.CUT, Trouble.RESET, Trouble.OMITS]
+    faults: list[Fault] = []
+    for _ in range(dice.choice([0, 1, 2, 3, 5])):
+        trouble = dice.choice(pool)
+        if trouble in ONCE and any(fault.trouble is trouble for fault in faults):
+            continue
+        lasts = dice.choice([0.5, 3.0, 10.0, 100.0])
+        faults.append(Fault(at_s=dice.uniform(0, lasts_s), trouble=trouble, lasts_s=lasts))
+    return sorted(faults, key=lambda fault: fault.at_s)

@@ -1,0 +1,222 @@
+"""The worker's side of the model broker: what aio-pika and aiormq are to the real consumer and settler.
+
+Only the library is replaced: ``Consumer``, ``Generation``, the ack ledger and ``BrokerSettler`` are the product's.
+Frames take time in both directions and keep their order; what is on its way when the connection breaks is lost, and
+the two sides need not notice at the same moment.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
+
+from tests.simulation.broker import Broker, Message, Session, wall_us
+from worker.core.errors import CopyFailed
+from worker.core.model import Properties
+
+WIRE_S = 0.001
+Callback = Callable[[DeliveredMessage], Awaitable[None]]
+
+
+class SimChannel:
+    """A channel as aiormq shows it."""
+
+    def __init__(self, session: Session, broker: Broker) -> None:
+        self.session = session
+        self.is_closed = False
+        self._broken = False
+        self._unheard = False
+        self.closing: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self.on_consumer_cancel_callbacks: set[Callable[[object], object]] = set()
+        self.opened_us = wall_us()
+        self._broker = broker
+        self._callback: Callback | None = None
+        self._up: deque[Callable[[], object]] = deque()
+        self._down: deque[Callable[[], object]] = deque()
+        self._receiving: dict[asyncio.Task[None], None] = {}
+
+    # -- what the consumer calls ----------------------------------------------------------------------------------
+
+    async def basic_qos(self, *, prefetch_count: int) -> None:
+        await self._ask(lambda: setattr(self.session, "prefetch", prefetch_count))
+
+    async def basic_consume(self, _queue: str, callback: Callback, *, consumer_tag: str) -> None:
+        self._callback = callback
+        await self._ask(self._begin)
+
+    async def basic_cancel(self, _consumer_tag: str) -> None:
+        await self._ask(lambda: setattr(self.session, "hand", None))
+
+    async def basic_ack(self, tag: int, multiple: bool = False, *, wait: bool = True) -> None:
+        self._check()
+        self._broker.trace.note("ack written", self.session.name, f"tag {tag}", "multiple" if multiple else "")
+        self._send(lambda: self._ack(tag, multiple=multiple))
+        if wait:
+            await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        self._unheard = True
+        if not self.is_closed:
+            await self._ask(self.session.end)
+            self.end("closed")
+
+    # -- what happens to it ---------------------------------------------------------------------------------------
+
+    def end(self, why: str) -> None:
+        """The worker's side learns that it is gone."""
+        self.is_closed = True
+        for task in self._receiving:
+            task.cancel()
+        if not self.closing.done():
+            self.closing.set_exception(ConnectionError(why))
+            self.closing.exception()  # whoever listens has a callback; nobody has to await it
+
+    def cut(self, lag_s: float) -> None:
+        """The connection breaks; the worker notices after so many seconds."""
+        self._broken = True
+        self.session.end()
+        asyncio.get_running_loop().call_later(lag_s, self.end, "connection reset")
+
+    def cancel_consumer(self) -> None:
+        """The broker cancels the consumer (its queue was moved, say)."""
+        self.session.hand = None
+        self._unheard = True
+        for tell in list(self.on_consumer_cancel_callbacks):
+            tell(None)
+
+    # -- frames ---------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self.is_closed:
+            raise RuntimeError("channel is closed")
+
+    async def _ask(self, work: Callable[[], object]) -> None:
+        """A request and its answer. Without an answer it waits until the channel ends."""
+        self._check()
+        answered = asyncio.Event()
+
+        def answer() -> None:
+            work()
+            self._later(self._down, answered.set)
+
+        self._send(answer)
+        self.closing.add_done_callback(lambda _: answered.set())
+        await answered.wait()
+        self._check()
+
+    def _send(self, work: Callable[[], object]) -> None:
+        self._later(self._up, work)
+
+    def _later(self, frames: deque[Callable[[], object]], work: Callable[[], object]) -> None:
+        # Timers of the same moment have no order of their own, so each only takes the oldest frame.
+        frames.append(work)
+        asyncio.get_running_loop().call_later(WIRE_S, self._next, frames)
+
+    def _next(self, frames: deque[Callable[[], object]]) -> None:
+        work = frames.popleft()
+        if not self._broken and not self.is_closed:
+            work()
+
+    def _begin(self) -> None:
+        self.session.hand = lambda tag, message: self._later(self._down, self._delivering(tag, message))
+        self.session.pump()
+
+    def _ack(self, tag: int, *, multiple: bool) -> None:
+        if not self.session.dead and not self.session.ack(tag, multiple=multiple):
+            self.cut(WIRE_S)
+
+    def _delivering(self, tag: int, message: Message) -> Callable[[], None]:
+        times = message.handed_over
+
+        def deliver() -> None:
+            assert self._callback is not None
+            self._broker.trace.note("delivered", self.session.name, f"tag {tag}", f"event {message.event.number}")
+            if not self._unheard:  # else the consumer has given this channel up, and lets it pass
+                self._broker.oracle.seen(message.event, self.opened_us if times > 1 else wall_us())
+            received = self._callback(_delivered(tag, message, times, self))
+            task = asyncio.ensure_future(received)
+            self._receiving[task] = None
+            task.add_done_callback(lambda done: self._receiving.pop(done, None))
+
+        return deliver
+
+
+def _delivered(tag: int, message: Message, times: int, channel: SimChannel) -> DeliveredMessage:
+    given = message.properties
+    headers: dict[str, Any] = dict(given.headers)
+    if times > 1:
+        headers["x-delivery-count"] = times - 1
+    wire = Basic.Properties(content_type=given.content_type, headers=headers, message_id=given.message_id)
+    frame = Basic.Deliver("", tag, times > 1, "order-updates", str(message.event.order_id))
+    body = message.event.body
+    return DeliveredMessage(
+        delivery=frame,
+        header=ContentHeader(body_size=len(body), properties=wire),
+        body=body,
+        channel=channel,  # type: ignore[arg-type]
+    )
+
+
+class SimLink:
+    """What the consumer asks for channels. A killed worker's link is cut for ever."""
+
+    name = "intake"
+
+    def __init__(self, broker: Broker, name: str) -> None:
+        self.endpoint = SimpleNamespace(rpc_timeout_s=5.0, retry_first_s=0.1, retry_cap_s=1.0)
+        self.channel_of_now: SimChannel | None = None
+        self.cut_off = False
+        self._broker = broker
+        self._worker = name
+        self._count = 0
+        self.transport = SimpleNamespace(connection=SimpleNamespace(channel=self._open))
+
+    @property
+    def connected(self) -> bool:
+        return self.channel_of_now is not None and not self.channel_of_now.is_closed
+
+    async def get(self) -> "SimLink":
+        await asyncio.sleep(WIRE_S)
+        return self
+
+    async def drop(self) -> None:
+        if self.channel_of_now is not None:
+            self.channel_of_now.cut(0.0)
+        await asyncio.sleep(0)
+
+    async def _open(self, *, publisher_confirms: bool) -> SimChannel:
+        assert not publisher_confirms
+        await asyncio.sleep(WIRE_S)
+        if self.cut_off:
+            raise ConnectionError("this process is dead")
+        self._count += 1
+        self.channel_of_now = SimChannel(self._broker.open(f"{self._worker}#{self._count}"), self._broker)
+        return self.channel_of_now
+
+
+class SimPublisher:
+    """Places copies, each confirmed after a moment. ``fails``: not stored; ``forgets``: stored, but the confirm is
+    lost."""
+
+    def __init__(self, broker: Broker, link: SimLink) -> None:
+        self.fails: Callable[[], bool] = lambda: False
+        self.forgets: Callable[[], bool] = lambda: False
+        self._broker = broker
+        self._link = link
+
+    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+        """See ``Publisher.place``."""
+        assert properties.message_id is None
+        assert exchange or routing_key == "dead"
+        await asyncio.sleep(WIRE_S)
+        if self._link.cut_off or self.fails():
+            raise CopyFailed("not confirmed")
+        self._broker.store(int(exchange.rpartition(".")[2]) if exchange else None, body, properties)
+        await asyncio.sleep(WIRE_S)
+        if self.forgets():
+            raise CopyFailed("no confirm in time")
