@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import structlog
 
+from worker.adapters.admin import AdminServer
 from worker.adapters.amqp.connection import Endpoint, Link, shown
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare, verify
@@ -30,7 +31,9 @@ from worker.core.errors import ConnectionLost
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
+from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
+from worker.operations import WorkerOperations
 from worker.pipeline import Limits, Pipeline
 from worker.retrying import forever
 
@@ -47,12 +50,14 @@ class _Parts:
     publishing: Link
     consumer: Consumer
     pipeline: Pipeline
+    operations: WorkerOperations
 
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Raises UsageError without credentials for the platform, and BrokerRefused when the broker answers and refuses us.
+    Raises UsageError without credentials for the platform or where the admin interface cannot listen, and
+    BrokerRefused when the broker answers and refuses us.
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
@@ -60,8 +65,10 @@ async def run(settings: Settings) -> None:
     _tell_start(settings)
     stop = asyncio.Event()
     with _signals(stop, settings.drain_grace_s):
-        async with AsyncExitStack() as stack:
+        # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
+        async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
+            await last.enter_async_context(AdminServer(settings.admin, parts.operations))
             if await _until(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
@@ -117,6 +124,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         coalescer=coalescer,
         outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=broker.retry_delays_s),
         breaker=Breaker(hold_limit_s=batch.hold_limit_s),
+        storm=StormGuard(ratio=settings.storm.storm_ratio, window=settings.storm.storm_window),
         caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
         journal=MemoryJournal(),
         settler=settler,
@@ -128,7 +136,10 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             prefetch=broker.prefetch,
         ),
     )
-    return _Parts(consuming=consuming, publishing=publishing, consumer=consumer, pipeline=pipeline)
+    operations = WorkerOperations(pipeline, intake=lambda: consumer.status, token_age_s=lambda: tokens.age_s)
+    return _Parts(
+        consuming=consuming, publishing=publishing, consumer=consumer, pipeline=pipeline, operations=operations
+    )
 
 
 def _plan(settings: Settings) -> Topology:

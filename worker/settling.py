@@ -1,7 +1,7 @@
 """What is unsettled, since when, and how it gets settled: the books of the pipeline."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -27,10 +27,17 @@ class Unsettled:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, delivery: Delivery) -> bool:
+        return delivery in self._open
+
     @property
     def oldest(self) -> float | None:
         """When the delivery arrived that waits longest, in monotonic seconds."""
         return next(iter(self._open.values()))[0] if self._open else None
+
+    def first_besides(self, decided: Collection[Delivery]) -> Delivery | None:
+        """The unsettled delivery that arrived first and is none of these; None without one."""
+        return next((delivery for delivery in self._open if delivery not in decided), None)
 
     def add(self, delivery: Delivery, version: Version | None, now: float) -> None:
         """A delivery arrived; ``version`` is None where its body could not be decoded."""
