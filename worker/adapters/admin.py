@@ -123,12 +123,12 @@ class _Routes:
 
 async def _detail(request: web.Request) -> str:
     """The reason that came along, if any. 400 where the body is something else."""
-    text = await request.text()
-    if not text:
+    raw = await request.read()
+    if not raw:
         return ""
     try:
-        body: Any = json.loads(text)
-    except ValueError:
+        body: Any = json.loads(raw)
+    except (ValueError, RecursionError):
         body = None
     detail = body.get("detail", "") if isinstance(body, dict) else None
     if not isinstance(detail, str):
