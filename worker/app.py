@@ -33,9 +33,11 @@ from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
 from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
+from worker.core.watch import Watch
 from worker.operations import WorkerOperations
 from worker.pipeline import Limits, Pipeline
 from worker.retrying import forever
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ class _Parts:
     consumer: Consumer
     pipeline: Pipeline
     operations: WorkerOperations
+    watchdog: Watchdog
 
 
 async def run(settings: Settings) -> None:
@@ -136,9 +139,22 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             prefetch=broker.prefetch,
         ),
     )
-    operations = WorkerOperations(pipeline, intake=lambda: consumer.status, token_age_s=lambda: tokens.age_s)
+    watchdog = Watchdog(
+        Watch(), activity=lambda: pipeline.activity, intake=lambda: consumer.status, clock=time.monotonic
+    )
+    operations = WorkerOperations(
+        pipeline,
+        intake=lambda: consumer.status,
+        token_age_s=lambda: tokens.age_s,
+        stalled=lambda: watchdog.finding,
+    )
     return _Parts(
-        consuming=consuming, publishing=publishing, consumer=consumer, pipeline=pipeline, operations=operations
+        consuming=consuming,
+        publishing=publishing,
+        consumer=consumer,
+        pipeline=pipeline,
+        operations=operations,
+        watchdog=watchdog,
     )
 
 
@@ -201,10 +217,11 @@ async def _work(parts: _Parts, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(parts.pipeline.run(), name="pipeline")
         ready = group.create_task(_tell_ready(parts.consumer), name="tell ready")
+        watching = group.create_task(parts.watchdog.run(), name="watchdog")
         stopped = group.create_task(stop.wait(), name="wait for a signal")
         await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
         parts.pipeline.stop()
-        for task in (ready, stopped):
+        for task in (ready, watching, stopped):
             task.cancel()
 
 

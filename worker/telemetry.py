@@ -77,6 +77,8 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "storm.paused": Event(
             "error", "Too many dead letters in a row; nothing more is dead-lettered until a person looks and resumes."
         ),
+        "watchdog.stalled": Event("error", "Nothing moves, and no outage explains it; not ready until it does."),
+        "watchdog.moving": Event("info", "What the watchdog found is over."),
         "admin.listening": Event("info", "The admin interface answers.", ("url",)),
         "worker.forced_exit": Event("warning", "A second signal: leaving at once; the broker redelivers.", ("signal",)),
         "config.unknown_variable": Event(
