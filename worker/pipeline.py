@@ -23,7 +23,7 @@ from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
-from worker.core.model import Ack, Dead, Delivery, Settlement, Update
+from worker.core.model import Ack, Delivery, Settlement, Update
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
 from worker.core.readiness import Activity
@@ -33,14 +33,11 @@ from worker.core.verdict import Call, Judgement
 from worker.core.versions import KnownVersions
 from worker.ports import Clock, Intake, Journal, Settler
 from worker.recovery import Recovery
-from worker.settling import Unsettled
+from worker.settling import EARLY_AT_MOST, Early, Unsettled
 
 log = structlog.get_logger(__name__)
 
 KNOWN_ORDERS = 50_000
-EARLY_AT_MOST = 200
-"""Settlements that need no call and wait for one that ends; beyond this they are settled by themselves."""
-
 FINISH_S = 5.0
 """How long a pause by hand waits for calls and settlements under way, so that what is decided is also done."""
 
@@ -90,7 +87,7 @@ class Pipeline:
         self._unsettled = Unsettled(settler, prefetch=limits.prefetch)
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
-        self._early: list[Settlement] = []
+        self._early = Early(self._unsettled)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._begun = False
@@ -122,7 +119,7 @@ class Pipeline:
     def _decide_early(self, settlement: Settlement) -> None:
         """Needs no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
         idle."""
-        self._early.append(settlement)
+        self._early.add(settlement)
         if not self._in_flight or len(self._early) == EARLY_AT_MOST:
             self._wake.set()
 
@@ -177,6 +174,7 @@ class Pipeline:
         deadline = self._clock() + self._limits.drain_grace_s
         await self._intake.cancel()
         self._coalescer.drain()
+        self._start_work()  # what needs no call is settled even where no call can start
         while not self._drained() and self._clock() < deadline:
             self._start_work()
             await self._sleep(min(deadline, self._next_call() or deadline))
@@ -230,7 +228,7 @@ class Pipeline:
 
     def _start_work(self) -> None:
         if self._early and (not self._in_flight or len(self._early) >= EARLY_AT_MOST):
-            early = self._admitted(self._take_early())
+            early = self._admitted(self._early.take())
             if early:
                 self._spawn(partial(self._unsettled.settle, early), "settle early")
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
@@ -239,18 +237,6 @@ class Pipeline:
                 return
             self._in_flight += 1
             self._spawn(partial(self._process, batch), f"call {batch.id}")
-
-    def _take_early(self) -> list[Settlement]:
-        """What needed no call. Invalid events wait for what arrived before them and is not settled: the storm guard
-        looks at shares, and of a full prefetch the invalid events would all be decided before the first good one."""
-        first = self._unsettled.first_besides({settlement.delivery for settlement in self._early})
-        due: list[Settlement] = []
-        later: list[Settlement] = []
-        for each in self._early:
-            waits = isinstance(each.disposition, Dead) and first is not None and _is_before(first, each.delivery)
-            (later if waits and each.delivery in self._unsettled else due).append(each)
-        self._early = later
-        return due
 
     def _admitted(self, settlements: Sequence[Settlement]) -> list[Settlement]:
         """Those the storm guard lets pass; called as soon as they are decided. What it withholds stays unsettled, and
@@ -272,7 +258,7 @@ class Pipeline:
             self._in_flight -= 1
             in_flight = False
             self._wake.set()
-            await self._unsettled.settle(self._admitted([*effects.settlements, *self._take_early()]))
+            await self._unsettled.settle(self._admitted([*effects.settlements, *self._early.take()]))
             log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
         finally:
             if in_flight:
@@ -446,10 +432,6 @@ class Pipeline:
             buffered=self._coalescer.buffered,
             counts=dict(self.counts),
         )
-
-
-def _is_before(one: Delivery, other: Delivery) -> bool:
-    return (one.generation, one.tag) < (other.generation, other.tag)
 
 
 async def _owned(work: Work) -> None:
