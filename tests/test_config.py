@@ -82,7 +82,12 @@ def test_defaults_are_those_of_the_interface() -> None:
         "MILESTONE_STATUSES": "",
         "TERMINAL_STATUSES": "64,128,516",
         "RULES_FILE": "",
+        "STORM_RATIO": "0.5",
+        "STORM_WINDOW": "200",
         "JOURNAL_URL": "memory",
+        "ADMIN_HOST": "127.0.0.1",
+        "ADMIN_PORT": "8080",
+        "ADMIN_TOKEN": "",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
         "SECRETS_DIR": "",
@@ -345,3 +350,37 @@ def test_settings_given_by_code_are_checked_as_well() -> None:
         Settings(prefetch=10)
 
     assert Settings(prefetch=400, client_secret=SecretStr("x")).batch.max_batch == 100
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "worker.example.org"])  # noqa: S104 - refused
+def test_an_admin_address_that_others_reach_needs_a_token(environment: Environment, host: str) -> None:
+    """Whoever reached it could stop the worker; without a port there is nothing to reach."""
+    [line] = environment.refusal(admin_host=host)
+    assert line.startswith("ORDER_WORKER_ADMIN_HOST, ORDER_WORKER_ADMIN_TOKEN: ")
+
+    assert environment.load(admin_token="long-enough").admin.admin_token == "long-enough"
+    assert environment.load(admin_token="", admin_port="0").admin.admin_port == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.53", "::1", "localhost"])
+def test_loopback_needs_no_admin_token(environment: Environment, host: str) -> None:
+    """Only this machine reaches it."""
+    assert environment.load(admin_host=host).admin.admin_host == host
+
+
+def test_the_admin_token_is_a_secret(environment: Environment) -> None:
+    """It is hidden in logs and in every representation."""
+    settings = environment.load(admin_token="t0ken-of-the-admin")
+
+    assert "t0ken-of-the-admin" in settings.logs.secrets
+    assert "t0ken-of-the-admin" not in f"{settings!r} {settings.admin!r} {written(settings.admin_token)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("storm_ratio", "0"), ("storm_ratio", "1.1"), ("storm_window", "19"), ("admin_port", "65536")]
+)
+def test_storm_and_port_have_bounds(environment: Environment, name: str, value: str) -> None:
+    """Values that could not mean anything."""
+    [line] = environment.refusal(**{name: value})
+
+    assert line.startswith(variable(name))

@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import structlog
 
+from worker.adapters.admin import AdminServer
 from worker.adapters.amqp.connection import Endpoint, Link, shown
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare, verify
@@ -30,9 +31,13 @@ from worker.core.errors import ConnectionLost
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
+from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
+from worker.core.watch import Watch
+from worker.operations import WorkerOperations
 from worker.pipeline import Limits, Pipeline
 from worker.retrying import forever
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +52,15 @@ class _Parts:
     publishing: Link
     consumer: Consumer
     pipeline: Pipeline
+    operations: WorkerOperations
+    watchdog: Watchdog
 
 
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Raises UsageError without credentials for the platform, and BrokerRefused when the broker answers and refuses us.
+    Raises UsageError without credentials for the platform or where the admin interface cannot listen, and
+    BrokerRefused when the broker answers and refuses us.
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
@@ -60,8 +68,10 @@ async def run(settings: Settings) -> None:
     _tell_start(settings)
     stop = asyncio.Event()
     with _signals(stop, settings.drain_grace_s):
-        async with AsyncExitStack() as stack:
+        # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
+        async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
+            await last.enter_async_context(AdminServer(settings.admin, parts.operations))
             if await _until(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
@@ -117,6 +127,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         coalescer=coalescer,
         outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=broker.retry_delays_s),
         breaker=Breaker(hold_limit_s=batch.hold_limit_s),
+        storm=StormGuard(ratio=settings.storm.storm_ratio, window=settings.storm.storm_window),
         caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
         journal=MemoryJournal(),
         settler=settler,
@@ -128,7 +139,23 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             prefetch=broker.prefetch,
         ),
     )
-    return _Parts(consuming=consuming, publishing=publishing, consumer=consumer, pipeline=pipeline)
+    watchdog = Watchdog(
+        Watch(), activity=lambda: pipeline.activity, intake=lambda: consumer.status, clock=time.monotonic
+    )
+    operations = WorkerOperations(
+        pipeline,
+        intake=lambda: consumer.status,
+        token_age_s=lambda: tokens.age_s,
+        stalled=lambda: watchdog.finding,
+    )
+    return _Parts(
+        consuming=consuming,
+        publishing=publishing,
+        consumer=consumer,
+        pipeline=pipeline,
+        operations=operations,
+        watchdog=watchdog,
+    )
 
 
 def _plan(settings: Settings) -> Topology:
@@ -190,10 +217,11 @@ async def _work(parts: _Parts, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(parts.pipeline.run(), name="pipeline")
         ready = group.create_task(_tell_ready(parts.consumer), name="tell ready")
+        watching = group.create_task(parts.watchdog.run(), name="watchdog")
         stopped = group.create_task(stop.wait(), name="wait for a signal")
         await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
         parts.pipeline.stop()
-        for task in (ready, stopped):
+        for task in (ready, watching, stopped):
             task.cancel()
 
 

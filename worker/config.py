@@ -27,12 +27,13 @@ from pydantic_settings import (
 )
 
 from worker.core import notation
-from worker.core.conflicts import Conflict, name_conflicts, size_conflicts, time_conflicts
+from worker.core.conflicts import Conflict, admin_conflicts, name_conflicts, size_conflicts, time_conflicts
 from worker.core.errors import UsageError
 from worker.core.excerpt import excerpt
 from worker.core.masking import MASK, mask_text
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
+    AdminSettings,
     BatchSettings,
     BrokerSettings,
     EventSettings,
@@ -40,6 +41,7 @@ from worker.core.settings import (
     LogLevel,
     LogSettings,
     PlatformSettings,
+    StormSettings,
     TopologyMode,
 )
 
@@ -93,7 +95,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
 ManagementUrl = Annotated[str, AfterValidator(notation.management_url)]
 WebUrl = Annotated[str, AfterValidator(notation.web_url)]
-HIDDEN = frozenset({"client_secret", "amqp_url", "management_url"})  # never repeated in an error
+# Never repeated in an error; addresses are shown without password.
+HIDDEN = frozenset({"client_secret", "amqp_url", "management_url", "admin_token"})
 
 
 class Settings(BaseSettings):
@@ -217,10 +220,34 @@ class Settings(BaseSettings):
         description="TOML file with more texts, codes and statuses that mean transient, throttle or auth.",
     )
 
+    storm_ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of dead letters among the latest decisions above which the worker pauses and asks a person; "
+        "1 switches that off.",
+    )
+    storm_window: int = Field(
+        default=200,
+        ge=20,
+        le=1_000_000,
+        description="How many of the latest decisions STORM_RATIO looks at; 20 or more.",
+    )
+
     # rest
     journal_url: Annotated[str, AfterValidator(_journal)] = Field(
         default="memory",
         description="Where applied versions are remembered; only memory in this version (one process life).",
+    )
+    admin_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address where the admin interface listens; one that others can reach needs ADMIN_TOKEN.",
+    )
+    admin_port: int = Field(default=8080, ge=0, le=65_535, description="Port of the admin interface; 0: none.")
+    admin_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token that pause, resume and state ask for; a secret.",
     )
     log_format: Annotated[LogFormat, Choice] = Field(
         default=LogFormat.JSON, description="json: one object per line. console: lines for people."
@@ -254,6 +281,17 @@ class Settings(BaseSettings):
         )
 
     @property
+    def storm(self) -> StormSettings:
+        """For the storm guard."""
+        return StormSettings(**self._select(StormSettings))
+
+    @property
+    def admin(self) -> AdminSettings:
+        """For the admin interface, and for those who call it."""
+        token = self.admin_token.get_secret_value()
+        return AdminSettings(admin_token=token, **self._select(AdminSettings, "admin_token"))
+
+    @property
     def rules(self) -> ExtraRules:
         """What ``RULES_FILE`` adds to the built-in rules."""
         return self.rules_file.rules
@@ -262,7 +300,8 @@ class Settings(BaseSettings):
     def logs(self) -> LogSettings:
         """For telemetry, with the texts to hide."""
         passwords = [urlsplit(url).password or "" for url in (*self.amqp_url, self.management_url)]
-        secrets = {self.client_secret.get_secret_value(), *passwords, *map(unquote, passwords)}
+        tokens = (self.client_secret.get_secret_value(), self.admin_token.get_secret_value())
+        secrets = {*tokens, *passwords, *map(unquote, passwords)}
         # A very short secret would blank out half of every line, and "guest" is no secret.
         hidden = tuple(sorted(secret for secret in secrets if len(secret) >= 4 and secret != "guest"))  # noqa: S105
         return LogSettings(format=self.log_format, level=self.log_level, secrets=hidden)
@@ -286,6 +325,7 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         values = dict(self)
         conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
+        conflicts += admin_conflicts(**values)
         if conflicts:
             raise Conflicts(conflicts)
         return self

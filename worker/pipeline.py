@@ -11,7 +11,7 @@ any two of these steps makes the broker deliver again, and the versions make tha
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,18 +26,20 @@ from worker.core.entry import Batch, FlushReason
 from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
 from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
+from worker.core.readiness import Activity
 from worker.core.request import Request, applied_by, request_of
+from worker.core.storm import StormGuard
 from worker.core.verdict import Call, Judgement
 from worker.core.versions import KnownVersions
 from worker.ports import Clock, Intake, Journal, Settler
 from worker.recovery import Recovery
-from worker.settling import Unsettled
+from worker.settling import EARLY_AT_MOST, Early, Unsettled
 
 log = structlog.get_logger(__name__)
 
 KNOWN_ORDERS = 50_000
-EARLY_AT_MOST = 200
-"""Settlements that need no call and wait for one that ends; beyond this they are settled by themselves."""
+FINISH_S = 5.0
+"""How long a pause by hand waits for calls and settlements under way, so that what is decided is also done."""
 
 Work = Callable[[], Coroutine[object, object, None]]
 """A coroutine that is made when its task runs first: one cancelled before that leaves nothing that is never awaited."""
@@ -65,6 +67,7 @@ class Pipeline:
         coalescer: Coalescer,
         outcomes: Outcomes,
         breaker: Breaker,
+        storm: StormGuard,
         caller: Caller,
         journal: Journal,
         settler: Settler,
@@ -76,6 +79,7 @@ class Pipeline:
         self._coalescer = coalescer
         self._outcomes = outcomes
         self._breaker = breaker
+        self._storm = storm
         self._caller = caller
         self._journal = journal
         self._intake = intake
@@ -84,9 +88,11 @@ class Pipeline:
         self._unsettled = Unsettled(settler, prefetch=limits.prefetch)
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
-        self._early: list[Settlement] = []
+        self._early = Early(self._unsettled)
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._begun = False
+        self._turn = asyncio.Lock()
         self._released = False
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -121,7 +127,7 @@ class Pipeline:
     def _decide_early(self, settlement: Settlement) -> None:
         """Needs no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
         idle."""
-        self._early.append(settlement)
+        self._early.add(settlement)
         if not self._in_flight or len(self._early) == EARLY_AT_MOST:
             self._wake.set()
 
@@ -155,7 +161,9 @@ class Pipeline:
 
     async def _live(self) -> None:
         async with self._group:
-            await self._intake.open(self)
+            self._begun = True
+            if not self._released:  # paused by hand before it began
+                await self._intake.open(self)
             await self._work()
             await self._drain()
 
@@ -174,6 +182,7 @@ class Pipeline:
         deadline = self._clock() + self._limits.drain_grace_s
         await self._intake.cancel()
         self._coalescer.drain()
+        self._start_work()  # what needs no call is settled even where no call can start
         while not self._drained() and self._clock() < deadline:
             self._start_work()
             await self._sleep(min(deadline, self._next_call() or deadline))
@@ -187,7 +196,7 @@ class Pipeline:
 
     def _drained(self) -> bool:
         """Nothing is left to do, or nothing more can be done because the platform is away."""
-        return not self._tasks and not self._early and (self._coalescer.idle or not self._breaker.running)
+        return not self._tasks and ((self._coalescer.idle and not self._early) or not self._breaker.running)
 
     async def _sleep(self, until: float | None) -> None:
         """Wait for something to happen, at most until the given time."""
@@ -227,7 +236,9 @@ class Pipeline:
 
     def _start_work(self) -> None:
         if self._early and (not self._in_flight or len(self._early) >= EARLY_AT_MOST):
-            self._spawn(partial(self._unsettled.settle, self._take_early()), "settle early")
+            early = self._admitted(self._early.take())
+            if early:
+                self._spawn(partial(self._unsettled.settle, early), "settle early")
         while self._breaker.running and self._in_flight < self._limits.max_in_flight:
             batch = self._coalescer.pop_ready(self._clock(), self._in_flight)
             if batch is None:
@@ -235,9 +246,18 @@ class Pipeline:
             self._in_flight += 1
             self._spawn(partial(self._process, batch), f"call {batch.id}")
 
-    def _take_early(self) -> list[Settlement]:
-        early, self._early = self._early, []
-        return early
+    def _admitted(self, settlements: Sequence[Settlement]) -> list[Settlement]:
+        """Those the storm guard lets pass; called as soon as they are decided. What it withholds stays unsettled, and
+        the pause hands it back.
+
+        A delivery that is gone comes again and is decided again: only the second time counts.
+        """
+        before = self._storm.tripped
+        admitted = self._storm.admit(each for each in settlements if each.delivery in self._unsettled)
+        if self._storm.tripped and not before:
+            log.error("storm.paused", detail=self._storm.detail)
+            self._pause_by_hand(Outage(kind=OutageKind.STORM, detail=self._storm.detail))
+        return admitted
 
     async def _process(self, batch: Batch) -> None:
         in_flight = True
@@ -246,7 +266,7 @@ class Pipeline:
             self._in_flight -= 1
             in_flight = False
             self._wake.set()
-            await self._unsettled.settle([*effects.settlements, *self._take_early()])
+            await self._unsettled.settle(self._admitted([*effects.settlements, *self._early.take()]))
             log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
         finally:
             if in_flight:
@@ -318,8 +338,14 @@ class Pipeline:
         if self._breaker.mode is not before:
             event = "platform.paused" if self._breaker.mode is Mode.PAUSED else "platform.hold"
             log.error(event, reason=outage.kind, detail=outage.detail, wait_s=wait_s)
-        # A drain hands back what cannot be sent, and probes no more.
-        if not self._stop.is_set() and (self._recovering is None or self._recovering.done()):
+        self._recover()
+        self._wake.set()
+
+    def _recover(self) -> None:
+        """Have somebody probe, unless only a person can end it; a drain hands back what cannot be sent and probes no
+        more."""
+        wanted = not self._breaker.running and not self._breaker.by_hand and not self._stop.is_set()
+        if wanted and (self._recovering is None or self._recovering.done()):
             recovery = Recovery(
                 self._breaker,
                 self._coalescer,
@@ -330,7 +356,6 @@ class Pipeline:
                 stop=self._stop,
             )
             self._recovering = self._group.create_task(_owned(recovery.run), name="recovery")
-        self._wake.set()
 
     def _asked_wait(self, outage: Outage) -> float | None:
         wait_s = retry_after_s(outage.retry_after, wall_s=time.time())
@@ -341,7 +366,7 @@ class Pipeline:
 
     async def _probe(self, batch: Batch) -> bool:
         effects = await self._call(batch)
-        self._spawn(partial(self._unsettled.settle, effects.settlements), f"settle {batch.id}")
+        self._spawn(partial(self._unsettled.settle, self._admitted(effects.settlements)), f"settle {batch.id}")
         return effects.accepted
 
     async def _hand_back(self) -> None:
@@ -360,19 +385,69 @@ class Pipeline:
 
     async def release(self) -> None:
         """Hand everything unsettled back and stop consuming (see ``recovery.Consumption``)."""
-        if not self._released:
+        async with self._turn:
+            if self._released:
+                return
+            if self._breaker.by_hand and self._tasks:
+                await asyncio.wait(self._tasks, timeout=FINISH_S)
             self._released = True
             self.counts["released"] += len(self._unsettled)
             await self._intake.release()
 
     async def resume(self) -> None:
         """Consume again, unless the worker is on its way out."""
-        if self._released and not self._stop.is_set():
-            self._released = False
-            await self._intake.open(self)
+        async with self._turn:
+            if self._released and not self._stop.is_set() and self._breaker.mode is not Mode.PAUSED:
+                self._released = False
+                if self._begun:
+                    await self._intake.open(self)
         if self._breaker.running:
             self._outcomes.suspects.recovered()
         self._wake.set()
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    def _pause_by_hand(self, outage: Outage) -> None:
+        self._breaker.pause_by_hand(outage, now=self._clock())
+        self._wake.set()
+
+    async def pause(self, detail: str) -> None:
+        """A person wants it to stop consuming: everything unsettled goes back, until ``resume_by_hand``."""
+        log.warning("worker.paused", reason=OutageKind.MANUAL, detail=detail)
+        self._pause_by_hand(Outage(kind=OutageKind.MANUAL, detail=detail))
+        await self.release()
+
+    async def resume_by_hand(self) -> bool:
+        """End a pause by hand or after a storm; False if there was none. An outage goes on being probed for."""
+        if self._breaker.by_hand:
+            # What the storm guard withheld is decided no more: it has to come again, however soon the person was.
+            await self.release()
+        if not self._breaker.by_hand or self._stop.is_set():
+            return False
+        self._storm.restart()
+        self._breaker.let_go(now=self._clock())
+        log.info("worker.resumed")
+        if self._breaker.mode is not Mode.PAUSED:
+            await self.resume()
+        self._recover()
+        return True
+
+    @property
+    def activity(self) -> Activity:
+        """A snapshot of now, for readiness and people."""
+        outage, oldest, now = self._breaker.outage, self._unsettled.oldest, self._clock()
+        return Activity(
+            mode=self._breaker.mode,
+            reason=None if outage is None else outage.kind,
+            detail=outage.detail if outage is not None else "",
+            since_s=0.0 if outage is None else now - self._breaker.since,
+            draining=self._stop.is_set(),
+            unsettled=len(self._unsettled),
+            oldest_s=0.0 if oldest is None else now - oldest,
+            in_flight=self._in_flight,
+            buffered=self._coalescer.buffered,
+            counts=dict(self.counts),
+        )
 
 
 async def _owned(work: Work) -> None:

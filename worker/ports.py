@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from worker.core.model import Delivery, Properties, Scalar, Settlement, Version
+from worker.core.readiness import Readiness
 from worker.core.report import CallReport
 
 
@@ -101,6 +102,26 @@ class Outlet(Protocol):
 
     async def close(self) -> None:
         """Forget the channel with everything in flight on it; the next ``publish`` opens another. May be repeated."""
+        ...
+
+
+class Operations(Protocol):
+    """What people and orchestrators ask of a running worker. May be called at any time, before it consumes as well."""
+
+    def readiness(self) -> Readiness:
+        """Whether it does its work now, or why not."""
+        ...
+
+    def state(self) -> Mapping[str, object]:
+        """Everything worth a look, as JSON can hold it. No payloads, no secrets."""
+        ...
+
+    async def pause(self, detail: str) -> None:
+        """Hand everything back and consume nothing until ``resume``; ``detail`` says who or why. Twice is harmless."""
+        ...
+
+    async def resume(self) -> bool:
+        """End a pause by hand or after a storm; False if there was none to end."""
         ...
 
 

@@ -40,8 +40,15 @@ class _StillAwayError(Exception):
     """The probe was not accepted."""
 
 
+class _PausedByHandError(Exception):
+    """Only a person can end this pause, so there is nothing to probe for."""
+
+
 class Recovery:
-    """Runs probes for a breaker. ``send`` makes a call and reports whether the platform accepted something in it."""
+    """Runs probes for a breaker. ``send`` makes a call and reports whether the platform accepted something in it.
+
+    A pause by hand ends it; whoever ends that pause starts another one, if there is still an outage.
+    """
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class Recovery:
                 return
 
     async def _recovered(self) -> bool:
-        """Probe until the platform answers; False when the worker stops first."""
+        """Probe until the platform answers; False when the worker stops first, or a person pauses it."""
         try:
             # The call that tripped the breaker was the first try, so the loop starts with a wait.
             async for attempt in forever(
@@ -79,24 +86,32 @@ class Recovery:
             ):
                 with attempt:
                     await self._try(attempt.retry_state.attempt_number)
-        except _StillAwayError:
+        except (_StillAwayError, _PausedByHandError):
             return False
         return True
 
     async def _try(self, number: int) -> None:
         breaker = self._breaker
+        self._leave_to_a_person()
         if breaker.expire(self._clock()):
             log.error("platform.paused", reason=breaker.outage and breaker.outage.kind, after_s=breaker.hold_limit_s)
         if breaker.mode is Mode.PAUSED:
             await self._consumption.release()
         if number == 1 or not await self._waited_as_asked():
             raise _StillAwayError
+        self._leave_to_a_person()
         # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
         if not await self._probe(number) or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
-        log.info("platform.recovered", after_s=round(self._clock() - breaker.since, 3))
+        took_s = self._clock() - breaker.since
         breaker.recovered()
+        self._leave_to_a_person()
+        log.info("platform.recovered", after_s=round(took_s, 3))
+
+    def _leave_to_a_person(self) -> None:
+        if self._breaker.by_hand:
+            raise _PausedByHandError
 
     async def _waited_as_asked(self) -> bool:
         """Sit out a Retry-After, but no longer than the hold may last; False when there is still time to wait."""

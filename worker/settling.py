@@ -1,7 +1,7 @@
 """What is unsettled, since when, and how it gets settled: the books of the pipeline."""
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -12,6 +12,9 @@ from worker.ports import Settler
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
+
+EARLY_AT_MOST = 200
+"""Settlements that need no call and wait for one that ends; beyond this they are settled by themselves."""
 
 
 class Unsettled:
@@ -30,10 +33,17 @@ class Unsettled:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, delivery: Delivery) -> bool:
+        return delivery in self._open
+
     @property
     def oldest(self) -> float | None:
         """When the delivery arrived that waits longest, in monotonic seconds."""
         return next(iter(self._open.values()))[0] if self._open else None
+
+    def first_besides(self, decided: Collection[Delivery]) -> Delivery | None:
+        """The unsettled delivery that arrived first and is none of these; None without one."""
+        return next((delivery for delivery in self._open if delivery not in decided), None)
 
     def add(self, delivery: Delivery, version: Version | None, now: float) -> None:
         """A delivery arrived; ``version`` is None where its body could not be decoded."""
@@ -81,6 +91,40 @@ class Unsettled:
                 log.warning("message.dead", reason=reason, detail=detail, **_about(settlement))
             case Release():
                 pass
+
+
+class Early:
+    """Decided on arrival, because no call is needed: what is covered, and what is no event. Settled in company."""
+
+    def __init__(self, unsettled: Unsettled) -> None:
+        self._unsettled = unsettled
+        self._waiting: list[Settlement] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, settlement: Settlement) -> None:
+        """This is decided."""
+        self._waiting.append(settlement)
+
+    def take(self) -> list[Settlement]:
+        """What may be settled now.
+
+        Invalid events wait for what arrived before them and is not settled: the storm guard looks at shares, and of a
+        full prefetch all the invalid events would be decided before the first good one.
+        """
+        first = self._unsettled.first_besides({settlement.delivery for settlement in self._waiting})
+        due: list[Settlement] = []
+        later: list[Settlement] = []
+        for each in self._waiting:
+            waits = isinstance(each.disposition, Dead) and first is not None and _is_before(first, each.delivery)
+            (later if waits and each.delivery in self._unsettled else due).append(each)
+        self._waiting = later
+        return due
+
+
+def _is_before(one: Delivery, other: Delivery) -> bool:
+    return (one.generation, one.tag) < (other.generation, other.tag)
 
 
 def _about(settlement: Settlement) -> dict[str, object]:

@@ -72,6 +72,14 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "worker.stopped": Event(
             "info", "All is settled or handed back. Has the counters of this run.", ("took_s", "counts")
         ),
+        "worker.paused": Event("warning", "A person stopped the consuming; only a resume by hand ends that."),
+        "worker.resumed": Event("info", "A person ended the pause."),
+        "storm.paused": Event(
+            "error", "Too many dead letters in a row; nothing more is dead-lettered until a person looks and resumes."
+        ),
+        "watchdog.stalled": Event("error", "Nothing moves, and no outage explains it; not ready until it does."),
+        "watchdog.moving": Event("info", "What the watchdog found is over."),
+        "admin.listening": Event("info", "The admin interface answers.", ("url",)),
         "worker.forced_exit": Event("warning", "A second signal: leaving at once; the broker redelivers.", ("signal",)),
         "config.unknown_variable": Event(
             "warning", "A variable with our prefix that nothing reads.", ("variable", "hint")

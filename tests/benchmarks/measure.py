@@ -179,6 +179,7 @@ def start_worker(folder: Path, name: str, *, amqp_url: str, names: Topology, pla
         "CLIENT_ID": Options().client_id,
         "CLIENT_SECRET": Options().client_secret,
         "JOURNAL_URL": "memory",
+        "ADMIN_PORT": "0",
     }
     return Program(folder, name, "worker", "run", **{f"ORDER_WORKER_{key}": value for key, value in variables.items()})
 

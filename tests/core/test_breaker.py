@@ -124,3 +124,77 @@ def test_a_call_verdict_names_its_outage(call: Call, kind: OutageKind) -> None:
     judgement = Judgement(call=call, detail="why", retry_after="9")
 
     assert outage_of(judgement) == Outage(kind=kind, detail="why", retry_after="9")
+
+
+MANUAL = Outage(kind=OutageKind.MANUAL, detail="a person")
+STORM = Outage(kind=OutageKind.STORM, detail="too many")
+
+
+@pytest.mark.parametrize("by_hand", [MANUAL, STORM], ids=["manual", "storm"])
+def test_a_pause_by_hand_ends_only_by_hand(by_hand: Outage) -> None:
+    """No probe, no deadline and no other outage moves it."""
+    breaker = Breaker(hold_limit_s=300.0)
+    breaker.pause_by_hand(by_hand, now=10.0)
+    breaker.recovered()
+    breaker.reopen(20.0)
+
+    assert not breaker.expire(1e9)
+    assert breaker.by_hand
+    assert (breaker.mode, breaker.outage, breaker.since) == (Mode.PAUSED, by_hand, 10.0)
+    breaker.let_go(now=30.0)
+    assert breaker.running
+    assert breaker.outage is None
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_an_outage_beneath_a_pause_by_hand_is_taken_up_again(when: str) -> None:
+    """The person's resume does not make the platform well."""
+    breaker = tripped(now=100.0) if when == "before" else Breaker(hold_limit_s=300.0)
+    breaker.pause_by_hand(MANUAL, now=200.0)
+    if when == "meanwhile":
+        breaker.trip(outage(), now=250.0, wait_s=None)
+    assert breaker.outage == MANUAL
+    breaker.let_go(now=1000.0)
+
+    assert breaker.mode is Mode.HOLDING
+    assert breaker.outage == outage()
+    assert breaker.deadline() == 1300.0
+
+
+def test_an_outage_that_ended_beneath_a_pause_by_hand_is_forgotten() -> None:
+    """A probe that was on its way was accepted."""
+    breaker = tripped()
+    breaker.pause_by_hand(MANUAL, now=200.0)
+    breaker.recovered()
+    breaker.let_go(now=300.0)
+
+    assert breaker.running
+
+
+def test_a_wait_that_the_platform_asked_for_outlasts_a_pause_by_hand() -> None:
+    """Resuming must not send before the Retry-After is over."""
+    breaker = tripped(OutageKind.THROTTLED, now=100.0, wait_s=250.0)
+    breaker.pause_by_hand(MANUAL, now=110.0)
+    breaker.let_go(now=120.0)
+
+    assert not breaker.running
+    assert breaker.retry_at == 350.0
+
+
+def test_one_resume_ends_a_pause_and_a_storm() -> None:
+    """The later reason is shown, and nothing is left beneath."""
+    breaker = Breaker(hold_limit_s=300.0)
+    breaker.pause_by_hand(MANUAL, now=10.0)
+    breaker.pause_by_hand(STORM, now=20.0)
+    assert breaker.outage == STORM
+    breaker.let_go(now=30.0)
+
+    assert breaker.running
+
+
+def test_letting_go_of_what_nobody_holds_changes_nothing() -> None:
+    """Only a pause by hand is ended by hand: an outage goes on being probed for."""
+    breaker = tripped()
+    breaker.let_go(now=200.0)
+
+    assert breaker.mode is Mode.HOLDING

@@ -22,6 +22,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.model import Ack, Properties
 from worker.core.outcome import Outcomes
+from worker.core.storm import StormGuard
 from worker.core.times import format_time
 from worker.core.verdict import Rules
 from worker.pipeline import Limits, Pipeline
@@ -47,6 +48,7 @@ class World:
         drain_grace_s: float = 25.0,
         prefetch: int = 2000,
         max_attempts: int = 5,
+        storm_ratio: float = 1.0,
         before: "World | None" = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
@@ -68,6 +70,7 @@ class World:
             coalescer=self.coalescer,
             outcomes=self.outcomes,
             breaker=self.breaker,
+            storm=StormGuard(ratio=storm_ratio, window=200),
             caller=Caller(self.platform, self.tokens, Rules()),
             journal=self.journal,
             settler=self.settler,

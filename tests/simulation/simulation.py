@@ -25,6 +25,7 @@ from worker.core.breaker import Breaker
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.outcome import Outcomes
+from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
 from worker.pipeline import Limits, Pipeline
 
@@ -86,6 +87,8 @@ class Life:
             coalescer=self.coalescer,
             outcomes=Outcomes(self.coalescer, max_attempts=MAX_ATTEMPTS, delays_s=DELAYS_S),
             breaker=self.breaker,
+            # Never a storm: nobody is there who could look at it and resume.
+            storm=StormGuard(ratio=1.0, window=200),
             caller=Caller(client, client, Rules()),
             journal=world.journal,
             settler=BrokerSettler(

@@ -180,7 +180,7 @@ def no_wake_after_a_call(patch: Patch) -> None:
             effects = await self._call(batch)
         finally:
             self._in_flight -= 1
-        await self._unsettled.settle([*effects.settlements, *self._take_early()])
+        await self._unsettled.settle([*effects.settlements, *self._early.take()])
 
     patch.setattr(Pipeline, "_process", process)
 

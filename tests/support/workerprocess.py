@@ -13,6 +13,8 @@ from typing import Any, Self
 DEADLINE_S = 20.0
 PREFIX = "ORDER_WORKER_"
 PROGRAM = ("worker", "run")
+NO_ADMIN = {"ADMIN_PORT": "0"}
+"""Several workers run at a time, and one port cannot serve them all; tests of the admin interface choose one."""
 
 Line = Mapping[str, Any]
 
@@ -37,7 +39,7 @@ class WorkerProcess:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *program),
-            env=inherited | {f"{PREFIX}{name}": value for name, value in settings.items()},
+            env=inherited | {f"{PREFIX}{name}": value for name, value in (NO_ADMIN | dict(settings)).items()},
             cwd=cwd,
             stdout=PIPE,
             stderr=PIPE,

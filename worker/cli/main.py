@@ -34,6 +34,8 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "run": Entry("worker.cli.run", "run", "Bring events to the platform until asked to stop."),
+    "pause": Entry("worker.cli.operate", "pause", "Have the running worker hand everything back and consume nothing."),
+    "resume": Entry("worker.cli.operate", "resume", "End that pause, or one of the storm guard."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
     "dead": Entry("worker.cli.dead", "dead", "Look into the dead-letter queue: how many, why, since when."),
     "check": Entry(

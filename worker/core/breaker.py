@@ -7,12 +7,16 @@
 
 HOLDING keeps everything unsettled in memory and lets only probes through. PAUSED has handed everything back to the
 broker and consumes nothing, so the broker and its tools see it. Both end by themselves as soon as a probe is accepted.
+
+A pause by hand, or one after which a person has to look (``BY_HAND``), outranks all this: it begins at once from any
+state, nobody probes, and only ``let_go`` ends it. An outage of the platform that was known before, or was reported
+meanwhile, is then taken up again.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.core.outage import Outage, OutageKind
+from worker.core.outage import BY_HAND, Outage, OutageKind
 
 IMMEDIATE = frozenset({OutageKind.AUTH, OutageKind.CONFIGURATION})
 
@@ -35,6 +39,7 @@ class Breaker:
     since: float = 0.0
     retry_at: float = 0.0
     throttled: int = 0
+    beneath: Outage | None = None
 
     def trip(self, outage: Outage, *, now: float, wait_s: float | None) -> bool:
         """Note an outage; ``wait_s`` is how long the platform asked us to wait, if it did. True if the mode changed.
@@ -45,7 +50,10 @@ class Breaker:
         if self.mode is Mode.RUNNING:
             self.since = now
             self.mode = Mode.HOLDING
-        self.outage = outage
+        if self.by_hand:
+            self.beneath = outage
+        else:
+            self.outage = outage
         if outage.kind is OutageKind.THROTTLED:
             self.throttled += 1
         if wait_s is not None:
@@ -53,6 +61,21 @@ class Breaker:
         if (outage.kind in IMMEDIATE and not outage.needs_entry) or self.retry_at - now > self.hold_limit_s:
             self.mode = Mode.PAUSED
         return self.mode is not before
+
+    def pause_by_hand(self, outage: Outage, *, now: float) -> None:
+        """Pause until ``let_go``. A later reason replaces an earlier one: one ``let_go`` ends both."""
+        if not self.by_hand:
+            self.beneath, self.since = self.outage, now
+        self.mode, self.outage = Mode.PAUSED, outage
+
+    def let_go(self, *, now: float) -> None:
+        """A person ends the pause: RUNNING, or what the platform's own outage beneath it asks for."""
+        if not self.by_hand:
+            return
+        beneath, self.beneath = self.beneath, None
+        self.mode, self.outage = Mode.RUNNING, None
+        if beneath is not None:
+            self.trip(beneath, now=now, wait_s=None)
 
     def pause(self) -> None:
         """Hand back at once, whatever the hold limit says."""
@@ -67,15 +90,24 @@ class Breaker:
 
     def reopen(self, now: float) -> None:
         """From PAUSED back to HOLDING: consume again, because only an entry can show whether the platform works."""
+        if self.by_hand:
+            return
         self.mode = Mode.HOLDING
         self.since = now
 
     def recovered(self) -> None:
-        """A probe was accepted."""
-        self.mode = Mode.RUNNING
-        self.outage = None
+        """A probe was accepted. Under a pause by hand that only ends the outage beneath."""
+        if self.by_hand:
+            self.beneath = None
+        else:
+            self.mode, self.outage = Mode.RUNNING, None
         self.retry_at = 0.0
         self.throttled = 0
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether it is paused until a person ends it."""
+        return self.outage is not None and self.outage.kind in BY_HAND
 
     @property
     def running(self) -> bool:

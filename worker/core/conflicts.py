@@ -1,5 +1,6 @@
 """Settings that are fine alone and cannot work together: found at load, not in the middle of the night."""
 
+import ipaddress
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -73,3 +74,20 @@ def name_conflicts(
             ("extra_fields", "ignore_fields"),
             f"{', '.join(both)} cannot be both sent and ignored; take it out of one of them",
         )
+
+
+def admin_conflicts(*, admin_host: str, admin_port: int, admin_token: object, **_others: object) -> Iterator[Conflict]:
+    """Whoever can reach the admin interface can stop the worker. ``admin_token`` is false where there is none."""
+    if admin_port and not admin_token and not is_loopback(admin_host):
+        yield Conflict(
+            ("admin_host", "admin_token"),
+            f"anybody who reaches {admin_host} could pause the worker; set a token, or listen on 127.0.0.1",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it. Of names, only ``localhost`` is believed."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -8,7 +8,8 @@ WorkerError
  │   └─ CopyReturned     no queue is bound there: waiting does not help, a person has to bind one
  ├─ CopyUnencodable      this one copy cannot be written as AMQP: place a body-only copy instead
  ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
- └─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
+ ├─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
+ └─ AdminFailed          a running worker could not be reached, or refuses what it was asked (exit code 1)
 """
 
 
@@ -54,3 +55,7 @@ class TokenUnavailable(WorkerError):
     def __init__(self, text: str, *, retry_after: str | None = None) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+
+
+class AdminFailed(WorkerError):
+    """The admin interface of a worker does not answer as it should; the text says what to look at."""

@@ -1,4 +1,4 @@
-"""An outage: the platform, not a message, is the reason why nothing moves."""
+"""An outage: not a message is the reason why nothing moves, but the platform, or a person who has to look."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +13,12 @@ class OutageKind(StrEnum):
     THROTTLED = "throttled"
     AUTH = "auth"
     CONFIGURATION = "configuration"
+    STORM = "storm"
+    MANUAL = "manual"
+
+
+BY_HAND = frozenset({OutageKind.STORM, OutageKind.MANUAL})
+"""Only a person ends these: no answer of the platform could."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

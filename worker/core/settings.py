@@ -85,6 +85,23 @@ class EventSettings:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class StormSettings:
+    """How many dead letters are too many: more than ``storm_ratio`` of the last ``storm_window`` decisions."""
+
+    storm_ratio: float
+    storm_window: int
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class AdminSettings:
+    """Where the admin interface listens (port 0: nowhere), and the token it asks for (empty: none)."""
+
+    admin_host: str
+    admin_port: int
+    admin_token: str = field(repr=False)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class LogSettings:
     """How logs look. ``secrets`` are texts that must not appear in them, wherever they come from."""
 

@@ -192,6 +192,7 @@ class _Course:
             "graphql_url": addresses["graphql_url"],
             "client_id": CLIENT.client_id,
             "client_secret": CLIENT.client_secret,
+            "admin_port": "0",  # somebody else's worker may have it
         }
         return {f"{PREFIX}{name.upper()}": value for name, value in values.items()}
 

@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -26,6 +25,7 @@ from worker.adapters.amqp.generation import Generation, Phase
 from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.model import Delivery
+from worker.core.readiness import IntakeStatus
 from worker.ports import Sink
 from worker.retrying import forever
 
@@ -39,19 +39,6 @@ STEADY_S = 10.0
 
 def _wall_us() -> int:
     return time.time_ns() // 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeStatus:
-    """For readiness and people. ``consuming`` is the broker's consume-ok.
-
-    With a single active consumer it may also mean standing by: AMQP does not tell the two apart. Silence is no fault.
-    """
-
-    connected: bool
-    consuming: bool
-    generation: int
-    unsettled: int
 
 
 class Consumer:
@@ -104,6 +91,7 @@ class Consumer:
             consuming=self._consuming.is_set(),
             generation=self._last,
             unsettled=current.ledger.open_count if current is not None else 0,
+            delivered=current.ledger.delivered_count if current is not None else 0,
         )
 
     async def wait_consuming(self) -> None:

@@ -1,0 +1,75 @@
+"""The watchdog's judgement: what stands still for how long is a finding, and what explains it is none."""
+
+from dataclasses import replace
+
+import pytest
+
+from worker.core.readiness import Activity, IntakeStatus
+from worker.core.watch import BLOCKED_S, NOT_CONSUMING_S, NOT_SETTLING_S, Watch
+
+BUSY = Activity(
+    mode="running", reason=None, detail="", since_s=0.0, draining=False, unsettled=7, oldest_s=1e6, in_flight=1,
+    buffered=0, counts={"delivered": 7, "applied": 3},
+)  # fmt: skip
+CONSUMING = IntakeStatus(connected=True, consuming=True, generation=1, unsettled=7, delivered=7)
+MISSING = replace(CONSUMING, consuming=False)
+
+
+def test_a_blocked_loop_is_a_finding() -> None:
+    """It comes late itself."""
+    watch = Watch()
+
+    assert watch.look(0.0, BUSY, CONSUMING, late_s=BLOCKED_S - 0.1) == ""
+    assert "blocked for 5.0 s" in watch.look(1.0, BUSY, CONSUMING, late_s=BLOCKED_S)
+    assert watch.look(2.0, BUSY, CONSUMING, late_s=0.0) == ""
+
+
+def test_connected_without_a_consumer_is_a_finding_after_a_while() -> None:
+    """Opening takes its time; the clock starts anew after each success."""
+    watch = Watch()
+    assert watch.look(0.0, BUSY, MISSING, late_s=0.0) == ""
+    assert watch.look(NOT_CONSUMING_S - 1, BUSY, MISSING, late_s=0.0) == ""
+
+    assert "not consuming for 30 s" in watch.look(NOT_CONSUMING_S, BUSY, MISSING, late_s=0.0)
+    assert watch.look(NOT_CONSUMING_S + 1, BUSY, CONSUMING, late_s=0.0) == ""
+    assert watch.look(NOT_CONSUMING_S + 2, BUSY, MISSING, late_s=0.0) == ""
+
+
+def test_deliveries_without_a_settlement_are_a_finding() -> None:
+    """However many more are delivered and sent meanwhile."""
+    watch = Watch()
+    watch.look(0.0, BUSY, CONSUMING, late_s=0.0)
+    more = replace(BUSY, counts={"delivered": 99, "calls": 5, "sent": 50, "applied": 3})
+
+    assert watch.look(NOT_SETTLING_S - 1, more, CONSUMING, late_s=0.0) == ""
+    assert "7 deliveries" in watch.look(NOT_SETTLING_S, more, CONSUMING, late_s=0.0)
+
+
+def test_any_settlement_starts_the_clock_anew() -> None:
+    """Slow is not stuck."""
+    watch = Watch()
+    watch.look(0.0, BUSY, CONSUMING, late_s=0.0)
+    watch.look(100.0, replace(BUSY, counts={"delivered": 7, "dead": 1, "applied": 3}), CONSUMING, late_s=0.0)
+
+    assert watch.look(NOT_SETTLING_S + 1, BUSY, CONSUMING, late_s=0.0) == ""
+
+
+def test_a_message_after_a_silent_night_is_no_finding() -> None:
+    """Only as long as something waits there is something to settle."""
+    watch = Watch()
+    idle = replace(BUSY, unsettled=0, oldest_s=0.0)
+    for hour in range(10):
+        assert watch.look(hour * 3600.0, idle, CONSUMING, late_s=0.0) == ""
+
+    assert watch.look(36_001.0, replace(BUSY, oldest_s=0.5), CONSUMING, late_s=0.0) == ""
+
+
+@pytest.mark.parametrize("known", [{"reason": "unavailable"}, {"reason": "manual"}, {"draining": True}], ids=str)
+def test_a_known_reason_is_no_finding(known: dict[str, str | bool]) -> None:
+    """It is told as what it is; and the clocks start anew after it."""
+    watch = Watch()
+    away = replace(BUSY, **known)  # type: ignore[arg-type]
+    for second in range(0, 1000, 10):
+        assert watch.look(float(second), away, MISSING, late_s=0.0) == ""
+
+    assert watch.look(1000.0, BUSY, MISSING, late_s=0.0) == ""

@@ -1,0 +1,62 @@
+"""The other end of the admin interface: asks a running worker to pause or to resume."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from worker.core.errors import AdminFailed, UsageError
+from worker.core.excerpt import excerpt
+from worker.core.settings import AdminSettings
+
+TIMEOUT_S = 30.0
+"""A pause closes a channel, and a broker that hangs is given up after a while."""
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+
+
+async def ask(
+    settings: AdminSettings, command: str, body: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """POST ``/command`` and return status (200 or 409) and answer.
+
+    Raises UsageError where the settings name no admin interface, AdminFailed where nothing useful answers.
+    """
+    if not settings.admin_port:
+        raise UsageError("ORDER_WORKER_ADMIN_PORT: is 0, so there is no admin interface to ask")
+    url = f"{_base(settings)}/{command}"
+    headers = {"Authorization": f"Bearer {settings.admin_token}"} if settings.admin_token else {}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, json=dict(body or {}), headers=headers, allow_redirects=False) as answer,
+        ):
+            return answer.status, _understood(url, answer.status, await answer.text())
+    except TimeoutError:
+        raise AdminFailed(f"{url}: no answer within {TIMEOUT_S:g} s") from None
+    except (aiohttp.ClientError, OSError, UnicodeError) as error:
+        raise AdminFailed(f"{url}: {_why(error)}") from error
+
+
+def _base(settings: AdminSettings) -> str:
+    host = ANY_ADDRESS.get(settings.admin_host, settings.admin_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.admin_port}"
+
+
+def _understood(url: str, status: int, text: str) -> dict[str, Any]:
+    if status == 401:
+        raise AdminFailed(f"{url}: the worker asks for its token; set ORDER_WORKER_ADMIN_TOKEN to the same as there")
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = None
+    if status not in (200, 409) or not isinstance(answer, dict):
+        raise AdminFailed(f"{url}: answered {status}, which no worker does: {excerpt(text, limit=100)!r}")
+    return answer
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "nothing listens there; is the worker running, with the same ORDER_WORKER_ADMIN_HOST and _PORT?"
+    return str(error) or type(error).__name__
