@@ -190,7 +190,7 @@ def test_what_would_reroute_or_expire_the_copy_is_shown_and_the_rest_kept(afterm
 async def test_memory_stays_flat_however_many_bad_bodies_come(broker: PrivateBroker, tmp_path: Path) -> None:
     """40 MB of oversized bodies pass through a worker that may hold 100 messages (6.6 MB) at a time."""
     async with World(broker, tmp_path) as world:
-        worker = await world.start(PREFETCH="100", MAX_BATCH="25")
+        worker = await world.start(PREFETCH="100", MAX_BATCH="25", STORM_RATIO="1")
         await world.publish([stamped(1, 4)])
         await world.until_applied({1: 4})
         before = worker.resident_bytes()
