@@ -36,6 +36,8 @@ class SimChannel:
         self.opened_us = wall_us()
         self._broker = broker
         self._callback: Callback | None = None
+        self._prefetch = 0
+        self._consumers: dict[str, int] = {}
         self._up: deque[Callable[[], object]] = deque()
         self._down: deque[Callable[[], object]] = deque()
         self._receiving: dict[asyncio.Task[None], None] = {}
@@ -43,14 +45,14 @@ class SimChannel:
     # -- what the consumer calls ----------------------------------------------------------------------------------
 
     async def basic_qos(self, *, prefetch_count: int) -> None:
-        await self._ask(lambda: setattr(self.session, "prefetch", prefetch_count))
+        await self._ask(lambda: setattr(self, "_prefetch", prefetch_count))
 
     async def basic_consume(self, _queue: str, callback: Callback, *, consumer_tag: str) -> None:
         self._callback = callback
-        await self._ask(self._begin)
+        await self._ask(lambda: self._begin(consumer_tag))
 
-    async def basic_cancel(self, _consumer_tag: str) -> None:
-        await self._ask(lambda: setattr(self.session, "hand", None))
+    async def basic_cancel(self, consumer_tag: str) -> None:
+        await self._ask(lambda: self._stop(consumer_tag))
 
     async def basic_ack(self, tag: int, multiple: bool = False, *, wait: bool = True) -> None:
         self._check()
@@ -122,8 +124,22 @@ class SimChannel:
         if not self._broken and not self.is_closed:
             work()
 
-    def _begin(self) -> None:
+    def _begin(self, consumer_tag: str) -> None:
+        # As at RabbitMQ, a prefetch counts for the consumers that are registered after it. Two at a time are only there
+        # while one takes over from the other, so the last one gets everything.
+        self._consumers[consumer_tag] = self._prefetch
         self.session.hand = lambda tag, message: self._later(self._down, self._delivering(tag, message))
+        self._adjust()
+
+    def _stop(self, consumer_tag: str) -> None:
+        self._consumers.pop(consumer_tag, None)
+        if not self._consumers:
+            self.session.hand = None
+        self._adjust()
+
+    def _adjust(self) -> None:
+        if self._consumers:
+            self.session.prefetch = next(reversed(self._consumers.values()))
         self.session.pump()
 
     def _ack(self, tag: int, *, multiple: bool) -> None:
