@@ -8,9 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from worker import config
-from worker.config import PREFIX, Settings, load_settings, origins, settings_table, unknown_variables, variable, written
+from worker.config import PREFIX, Settings, load_settings, variable
 from worker.core.errors import UsageError
 from worker.core.settings import LogFormat, LogLevel, TopologyMode
+from worker.settingsview import origins, settings_table, unknown_variables, written
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ command ``config``, ``--help`` and the README table read the descriptions from `
 at once, each naming its variables. Secrets and passwords never appear in a repr or in an error.
 """
 
-import difflib
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,8 +16,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
@@ -30,7 +27,7 @@ from worker.core import notation
 from worker.core.conflicts import Conflict, admin_conflicts, name_conflicts, size_conflicts, time_conflicts
 from worker.core.errors import UsageError
 from worker.core.excerpt import excerpt
-from worker.core.masking import MASK, mask_text
+from worker.core.masking import mask_text
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
     AdminSettings,
@@ -340,7 +337,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The directory of secret files is itself a setting, so that source is made last."""
-        secrets = _secret_files(settings_cls, env_settings, dotenv_settings)
+        secrets = secret_files(settings_cls, env_settings, dotenv_settings)
         return (init_settings, env_settings, dotenv_settings, secrets)
 
 
@@ -404,82 +401,9 @@ def _line(error: ErrorDetails) -> str:
     )
 
 
-def _secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:
+def secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:
+    """The source of secret files; the directory is itself a setting, looked for in ``sources``."""
     named = next((found for source in sources if (found := source().get("secrets_dir"))), None)
     directory = Path(named) if named else SECRETS_DIR
     # A directory that was named and is missing is reported by the field itself.
     return SecretsSettingsSource(settings_cls, secrets_dir=directory if directory.is_dir() else None)
-
-
-def origins() -> dict[str, str]:
-    """Where each setting comes from: ``environment``, ``.env`` or ``secret file``; absent: the default."""
-    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
-    files = _secret_files(Settings, environment, dotenv)
-    found: dict[str, str] = {}
-    for label, source in (("secret file", files), (".env", dotenv), ("environment", environment)):
-        found.update({name: label for name in source() if name in Settings.model_fields})
-    return found
-
-
-@dataclass(slots=True, frozen=True)
-class UnknownVariable:
-    """A variable with our prefix that no setting knows, and the setting that was perhaps meant."""
-
-    name: str
-    suggestion: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} is no setting" + (f"; did you mean {self.suggestion}?" if self.suggestion else "")
-
-
-def unknown_variables() -> list[UnknownVariable]:
-    """Variables of ours, in all three sources, that nothing reads: a typing error, or a setting of another version."""
-    environment, dotenv = EnvSettingsSource(Settings), DotEnvSettingsSource(Settings)
-    directory = _secret_files(Settings, environment, dotenv).secrets_dir
-    files = [path.name for path in Path(str(directory)).iterdir()] if directory else []
-    given = {name.upper() for name in (*environment.env_vars, *dotenv.env_vars, *files)}
-    ours = {name.removeprefix(PREFIX).lower() for name in given if name.startswith(PREFIX)}
-    return [UnknownVariable(variable(name), _meant(name)) for name in sorted(ours.difference(Settings.model_fields))]
-
-
-def _meant(name: str) -> str | None:
-    # Compared without the prefix, which would make every name look like every other.
-    close = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.7)
-    return variable(close[0]) if close else None
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class SettingRow:
-    """One line of the settings table: the attribute of ``Settings``, its variable, and what it means."""
-
-    name: str
-    variable: str
-    default: str
-    description: str
-
-
-def settings_table() -> list[SettingRow]:
-    """Every setting with its default as one would write it, in the order of this file."""
-    return [
-        SettingRow(
-            name=name, variable=variable(name), default=written(info.default), description=info.description or ""
-        )
-        for name, info in Settings.model_fields.items()
-    ]
-
-
-def written(value: object) -> str:
-    """A value as one would write it into the environment; secrets and passwords masked."""
-    match value:
-        case SecretStr():
-            return MASK if value else ""
-        case RulesFile():
-            return value.path
-        case dict():
-            return ",".join(f"{name}:{kind}" for name, kind in value.items())
-        case tuple():
-            return ",".join(map(written, value))
-        case float():
-            return f"{value:g}"
-        case _:
-            return mask_text(str(value))

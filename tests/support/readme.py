@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from worker.cli.main import COMMANDS, PROGRAM
-from worker.config import settings_table
+from worker.settingsview import settings_table
 from worker.telemetry import EVENTS
 
 README = Path(__file__).parents[2] / "README.md"
