@@ -124,7 +124,8 @@ async def test_hold_limit_hands_everything_back_and_the_worker_returns(world: Wo
     await world.simulator.refuse()
     await world.publish(stamped(order_id, 4) for order_id in ORDERS)
     await worker.until_heard("platform.hold")
-    assert await world.consumers() == 1
+    # Two for as long as the first message is held: RabbitMQ counts the narrow consumer until its delivery is settled.
+    assert await world.consumers() in (1, 2)
     await worker.until_heard("platform.paused")
     await world.until_consumers(0)
     await world.publish(stamped(order_id, 8) for order_id in ORDERS)
