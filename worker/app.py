@@ -18,7 +18,7 @@ from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare, verify
 from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
-from worker.adapters.amqp.topology import Topology, topology
+from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.journal import MemoryJournal
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
@@ -93,7 +93,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     consumer = Consumer(consuming, queue=broker.queue, prefetch=broker.prefetch)
     publisher = Publisher(publishing)
     stack.push_async_callback(publisher.close)
-    plan = _plan(settings)
+    plan = planned(settings.broker)
     settler = BrokerSettler(
         consumer,
         publisher,
@@ -158,17 +158,6 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     )
 
 
-def _plan(settings: Settings) -> Topology:
-    broker = settings.broker
-    return topology(
-        exchange=broker.exchange,
-        queue=broker.queue,
-        dead_queue=broker.dead_letter_queue,
-        retry_delays_s=broker.retry_delays_s,
-        delivery_limit=broker.delivery_limit,
-    )
-
-
 def rules_of(extra: ExtraRules, terminal_statuses: frozenset[int]) -> Rules:
     """The built-in rules of judgement, extended by those of ``RULES_FILE``."""
     own = Rules()
@@ -192,7 +181,7 @@ async def _prepare(settings: Settings, parts: _Parts) -> None:
     bring = declare if settings.topology is TopologyMode.DECLARE else verify
     async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(ConnectionLost,)):
         with attempt:
-            await bring(await parts.consuming.get(), _plan(settings))
+            await bring(await parts.consuming.get(), planned(settings.broker))
     await parts.publishing.get()
 
 

@@ -16,7 +16,7 @@ from yarl import URL
 
 from worker.adapters.amqp.connection import shown
 from worker.adapters.amqp.inspecting import connected, objects, product, rights
-from worker.adapters.amqp.topology import Topology, topology
+from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.management import ManagementApi, Told
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
@@ -81,17 +81,6 @@ def _settings(settings: Settings) -> list[Finding]:
     return [findings.judge_journal(settings.journal_url), findings.judge_prefetch(settings.prefetch)]
 
 
-def _plan(settings: Settings) -> Topology:
-    broker = settings.broker
-    return topology(
-        exchange=broker.exchange,
-        queue=broker.queue,
-        dead_queue=broker.dead_letter_queue,
-        retry_delays_s=broker.retry_delays_s,
-        delivery_limit=broker.delivery_limit,
-    )
-
-
 # -- the broker -------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +103,7 @@ async def _broker(settings: Settings, tell: Tell) -> None:
 
 
 async def _look(settings: Settings, connection: AbstractConnection, tell: Tell) -> None:
-    plan = _plan(settings)
+    plan = planned(settings.broker)
     is_ = product(connection)
     tell(brokerfindings.judge_version(is_.product, is_.version))
     found = await objects(connection, plan, rpc_timeout_s=RPC_S)
@@ -163,7 +152,7 @@ async def _management(settings: Settings, tell: Tell) -> None:
 
 
 async def _queues(settings: Settings, api: ManagementApi, vhost: str, tell: Tell) -> None:
-    plan = _plan(settings)
+    plan = planned(settings.broker)
     for queue in plan.queues:
         told = await api.get("queues", vhost, queue.name)
         if not _usable(told, f"queue {queue.name}", dict, tell):
@@ -176,7 +165,7 @@ async def _queues(settings: Settings, api: ManagementApi, vhost: str, tell: Tell
 
 
 async def _bindings(settings: Settings, api: ManagementApi, vhost: str, tell: Tell) -> None:
-    for wanted in _plan(settings).bindings:
+    for wanted in planned(settings.broker).bindings:
         told = await api.get("exchanges", vhost, wanted.source, "bindings", "source")
         if not _usable(told, f"bindings of {wanted.source}", list, tell):
             continue
@@ -207,7 +196,7 @@ def _place(url: str) -> tuple[str, str]:
 
 def _needs(settings: Settings) -> dict[str, frozenset[str]]:
     """What permissions have to cover for ``run``; declaring also binds, which writes to targets and reads sources."""
-    plan = _plan(settings)
+    plan = planned(settings.broker)
     copies = {plan.dead_queue, *plan.retry_exchanges}
     if settings.topology is TopologyMode.PASSIVE:
         return {"configure": frozenset(), "write": frozenset(copies), "read": frozenset({plan.work_queue})}

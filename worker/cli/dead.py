@@ -14,7 +14,7 @@ from rich.table import Table
 
 from worker.adapters.amqp.connection import Endpoint, Link
 from worker.adapters.amqp.deadletters import LIMIT_AT, MOST_PER_CHANNEL, DeadLetterQueue, Look, Receive
-from worker.adapters.amqp.topology import QueueSpec, topology
+from worker.adapters.amqp.topology import QueueSpec, planned
 from worker.cli.config import WIDTH, start
 from worker.config import Settings
 from worker.core.deadletter import DeadLetter, Group, Groups, Wanted
@@ -117,14 +117,7 @@ async def _at_the_broker(settings: Settings, look: Callable[[DeadLetterQueue], A
 
 
 def _spec(settings: Settings) -> QueueSpec:
-    broker = settings.broker
-    plan = topology(
-        exchange=broker.exchange,
-        queue=broker.queue,
-        dead_queue=broker.dead_letter_queue,
-        retry_delays_s=broker.retry_delays_s,
-        delivery_limit=broker.delivery_limit,
-    )
+    plan = planned(settings.broker)
     return next(queue for queue in plan.queues if queue.name == plan.dead_queue)
 
 

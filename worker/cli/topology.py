@@ -7,20 +7,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.adapters.amqp.topology import topology as planned
+from worker.adapters.amqp.topology import planned
 from worker.cli.config import WIDTH, start
 
 
 def topology(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the exchanges, queues and bindings that the settings ask for. The broker is not contacted."""
-    broker = start().broker
-    plan = planned(
-        exchange=broker.exchange,
-        queue=broker.queue,
-        dead_queue=broker.dead_letter_queue,
-        retry_delays_s=broker.retry_delays_s,
-        delivery_limit=broker.delivery_limit,
-    )
+    plan = planned(start().broker)
     if as_json:
         print(json.dumps(plan.to_json(), indent=2))
         return

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from worker.core.settings import BrokerSettings
+
 Argument = str | int | bool
 
 RARELY = 1_000_000
@@ -106,6 +108,17 @@ def topology(
         work_queue=queue,
         dead_queue=dead_queue,
         retry_exchanges=tuple(name for name, _ in tiers),
+    )
+
+
+def planned(broker: BrokerSettings) -> Topology:
+    """The topology that the settings ask for."""
+    return topology(
+        exchange=broker.exchange,
+        queue=broker.queue,
+        dead_queue=broker.dead_letter_queue,
+        retry_delays_s=broker.retry_delays_s,
+        delivery_limit=broker.delivery_limit,
     )
 
 
