@@ -27,7 +27,7 @@ from worker.config import Settings
 from worker.core.breaker import Breaker
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
-from worker.core.errors import ConnectionLost
+from worker.core.errors import ConnectionLost, UsageError
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
@@ -36,6 +36,7 @@ from worker.core.verdict import Rules
 from worker.core.watch import Watch
 from worker.operations import WorkerOperations
 from worker.pipeline import Limits, Pipeline
+from worker.ports import Operations
 from worker.retrying import forever
 from worker.watchdog import Watchdog
 
@@ -71,7 +72,7 @@ async def run(settings: Settings) -> None:
         # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
         async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
-            await last.enter_async_context(AdminServer(settings.admin, parts.operations))
+            await open_admin(settings, parts.operations, last)
             if await _until(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
@@ -217,6 +218,18 @@ async def _work(parts: _Parts, stop: asyncio.Event) -> None:
 async def _tell_ready(consumer: Consumer) -> None:
     await consumer.wait_consuming()
     log.info("worker.ready")
+
+
+async def open_admin(settings: Settings, operations: Operations, stack: AsyncExitStack) -> None:
+    """Start the admin interface. UsageError where it cannot listen, unless nobody chose the port: bringing events to
+    the
+    platform matters more than a default that something else on this machine holds."""
+    try:
+        await stack.enter_async_context(AdminServer(settings.admin, operations))
+    except UsageError as refused:
+        if "admin_port" in settings.model_fields_set:
+            raise
+        log.warning("admin.unavailable", detail=str(refused))
 
 
 @contextmanager

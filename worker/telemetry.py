@@ -81,6 +81,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "watchdog.moving": Event("info", "What the watchdog found is over."),
         "admin.listening": Event("info", "The admin interface answers.", ("url",)),
         "worker.forced_exit": Event("warning", "A second signal: leaving at once; the broker redelivers.", ("signal",)),
+        "admin.unavailable": Event("warning", "The default ADMIN_PORT is taken; going on without the interface."),
         "config.unknown_variable": Event(
             "warning", "A variable with our prefix that nothing reads.", ("variable", "hint")
         ),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -10,6 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from worker.adapters.admin import AdminServer, application
 from worker.adapters.adminclient import ask
+from worker.app import open_admin
+from worker.config import Settings
 from worker.core.errors import AdminFailed, UsageError
 from worker.core.readiness import Readiness
 from worker.core.settings import AdminSettings
@@ -163,6 +166,17 @@ async def test_a_port_in_use_is_a_usage_error(operations: FakeOperations, unused
         with pytest.raises(UsageError, match="another program listens there"):
             async with AdminServer(settings(unused_port), operations):
                 raise AssertionError("must not get here")
+
+
+async def test_a_default_port_in_use_does_not_stop_the_worker(
+    operations: FakeOperations, unused_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that somebody chose and cannot be had is an error; the default one is only missed."""
+    monkeypatch.setattr(Settings, "admin", property(lambda _self: settings(unused_port)))
+    async with AdminServer(settings(unused_port), operations), AsyncExitStack() as stack:
+        await open_admin(Settings(), operations, stack)
+        with pytest.raises(UsageError, match="another program listens there"):
+            await open_admin(Settings(admin_port=unused_port), operations, stack)
 
 
 async def test_port_0_listens_nowhere_and_closing_twice_is_harmless(operations: FakeOperations) -> None:
