@@ -289,6 +289,8 @@ class Pipeline:
             now=self._clock(),
             jitter=random.random(),  # noqa: S311 - spreads retries
         )
+        if effects.remapped:
+            self.counts["remapped"] += effects.remapped
         if effects.outage is not None:
             self._trip(effects.outage)
         for order_id in effects.suspected:
