@@ -48,8 +48,8 @@ class WorkerOperations:
 
     async def pause(self, detail: str) -> None:
         """Stop consuming until ``resume``."""
-        await self._pipeline.pause(detail)
+        await self._pipeline.availability.pause(detail)
 
     async def resume(self) -> bool:
         """Go on; False if it was not paused by hand."""
-        return await self._pipeline.resume_by_hand()
+        return await self._pipeline.availability.resume_by_hand()

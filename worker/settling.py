@@ -28,7 +28,13 @@ class Unsettled:
         # so together with what is open here they are never more than the prefetch, and they are the last written ones.
         self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
         self._first_sight = FirstSight(2 * prefetch)
+        self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
+
+    @property
+    def stuck(self) -> str:
+        """Why settlements cannot be carried out: a copy could not be placed, and is tried again. Empty if none is."""
+        return next(iter(self._stuck.values()), "")
 
     def __len__(self) -> int:
         return len(self._open)
@@ -70,14 +76,24 @@ class Unsettled:
         """Carry out dispositions. A copy that fails is tried again for as long as its delivery is ours to settle."""
         if not settlements:
             return
-        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=_copy_failed):
-            with attempt:
-                await self._settler.settle(settlements)
+        try:
+            await self._place(settlements)
+        finally:
+            self._stuck.pop(id(settlements), None)
         for settlement in settlements:
             if (known := self._open.pop(settlement.delivery, None)) is not None:
                 if (version := known[1]) is not None:
                     self._settled.append((settlement.delivery, version))
                 self._count(settlement)
+
+    async def _place(self, settlements: Sequence[Settlement]) -> None:
+        def noticed(error: Exception, attempt: int, wait_s: float) -> None:
+            self._stuck[id(settlements)] = str(error)
+            log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
+
+        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed):
+            with attempt:
+                await self._settler.settle(settlements)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement.disposition:
@@ -134,7 +150,3 @@ def _about(settlement: Settlement) -> dict[str, object]:
         "attempt": update.attempt if update is not None else None,
         "batch_id": settlement.batch_id or None,
     }
-
-
-def _copy_failed(error: Exception, attempt: int, wait_s: float) -> None:
-    log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))

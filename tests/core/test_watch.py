@@ -9,7 +9,7 @@ from worker.core.watch import BLOCKED_S, NOT_CONSUMING_S, NOT_SETTLING_S, Watch
 
 BUSY = Activity(
     mode="running", reason=None, detail="", since_s=0.0, draining=False, unsettled=7, oldest_s=1e6, in_flight=1,
-    buffered=0, counts={"delivered": 7, "applied": 3},
+    calls_allowed=4, buffered=0, counts={"delivered": 7, "applied": 3},
 )  # fmt: skip
 CONSUMING = IntakeStatus(connected=True, consuming=True, generation=1, unsettled=7, delivered=7)
 MISSING = replace(CONSUMING, consuming=False)

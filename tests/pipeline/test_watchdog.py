@@ -15,7 +15,7 @@ Logs = list[MutableMapping[str, Any]]
 def _idle() -> Activity:
     return Activity(
         mode="running", reason=None, detail="", since_s=0.0, draining=False, unsettled=0, oldest_s=0.0, in_flight=0,
-        buffered=0, counts={},
+        calls_allowed=4, buffered=0, counts={},
     )  # fmt: skip
 
 

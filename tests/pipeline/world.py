@@ -49,6 +49,7 @@ class World:
         prefetch: int = 2000,
         max_attempts: int = 5,
         storm_ratio: float = 1.0,
+        calls_per_hour: int | None = None,
         before: "World | None" = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
@@ -80,6 +81,7 @@ class World:
                 max_unsettled_s=max_unsettled_s,
                 drain_grace_s=drain_grace_s,
                 prefetch=prefetch,
+                calls_per_hour=calls_per_hour,
             ),
             clock=asyncio.get_running_loop().time,
         )

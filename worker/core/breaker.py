@@ -57,7 +57,7 @@ class Breaker:
         if outage.kind is OutageKind.THROTTLED:
             self.throttled += 1
         if wait_s is not None:
-            self.retry_at = max(self.retry_at, now + wait_s)
+            self.wait(wait_s, now=now)
         if (outage.kind in IMMEDIATE and not outage.needs_entry) or self.retry_at - now > self.hold_limit_s:
             self.mode = Mode.PAUSED
         return self.mode is not before
@@ -80,6 +80,10 @@ class Breaker:
     def pause(self) -> None:
         """Hand back at once, whatever the hold limit says."""
         self.mode = Mode.PAUSED
+
+    def wait(self, wait_s: float, *, now: float) -> None:
+        """Nobody may call or probe for so long."""
+        self.retry_at = max(self.retry_at, now + wait_s)
 
     def expire(self, now: float) -> bool:
         """Turn a hold that lasted too long into a pause; True if that happened now."""
