@@ -143,14 +143,25 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             calls_per_hour=batch.calls_per_hour,
         ),
     )
+
+    async def rebuild() -> None:
+        await publisher.close()
+        await publishing.close()
+        await consumer.rebuild()
+
     watchdog = Watchdog(
-        Watch(), activity=lambda: pipeline.activity, intake=lambda: consumer.status, clock=time.monotonic
+        Watch(),
+        activity=lambda: pipeline.activity,
+        intake=lambda: consumer.status,
+        rebuild=rebuild,
+        clock=time.monotonic,
     )
     operations = WorkerOperations(
         pipeline,
         intake=lambda: consumer.status,
         token_age_s=lambda: tokens.age_s,
         stalled=lambda: watchdog.finding,
+        alive=lambda: watchdog.alive,
     )
     return _Parts(
         consuming=consuming,

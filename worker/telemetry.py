@@ -78,6 +78,11 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "error", "Too many dead letters in a row; nothing more is dead-lettered until a person looks and resumes."
         ),
         "watchdog.stalled": Event("error", "Nothing moves, and no outage explains it; not ready until it does."),
+        "watchdog.rebuilding": Event(
+            "error", "The finding stayed: every connection to the broker is dropped and made anew."
+        ),
+        "watchdog.rebuild_failed": Event("error", "That did not work either; liveness fails next."),
+        "watchdog.gave_up": Event("error", "It did not help: liveness fails, and somebody should restart the worker."),
         "watchdog.moving": Event("info", "What the watchdog found is over."),
         "admin.listening": Event("info", "The admin interface answers.", ("url",)),
         "worker.forced_exit": Event("warning", "A second signal: leaving at once; the broker redelivers.", ("signal",)),

@@ -292,3 +292,41 @@ async def test_cancelling_open_cancel_and_release_leaves_no_task(
     await link.close()
 
     assert not consumer.status.consuming
+
+
+async def test_a_rebuild_makes_everything_anew_and_gives_back_what_was_unsettled(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """Another connection, another channel, the same messages, the whole prefetch; while it is dialled as well."""
+    await publish(outside, queues, 5)
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as consumer:
+        await sink.until_count(5)
+        await consumer.rebuild()
+        await sink.until_count(10)
+        await proxy.refuse()
+        await proxy.cut()
+        await sink.until(lambda heard: 2 in heard.losses)
+        await consumer.rebuild()
+        await proxy.heal()
+        deliveries = await sink.until_count(15)
+
+        assert sink.losses == [1, 2]
+        assert {(each.generation, each.body) for each in deliveries[5:10]} == {
+            (2, each.body) for each in deliveries[:5]
+        }
+        assert await consumer.acknowledge(3, tags(deliveries[10:]))
+    await outside.until_ready(queues.work_queue, 0)
+
+
+async def test_a_rebuild_of_a_consumer_that_was_released_does_not_consume(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """A pause stays a pause."""
+    async with consuming(broker.url, queues, sink) as consumer:
+        await consumer.release()
+        await consumer.rebuild()
+        await publish(outside, queues, 1)
+        await outside.until_ready(queues.work_queue, 1)
+
+        assert not consumer.status.connected
+        assert sink.deliveries == []

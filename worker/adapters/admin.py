@@ -98,7 +98,8 @@ class _Routes:
         self._operations = operations
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return web.json_response({"alive": True})
+        alive = self._operations.alive()
+        return web.json_response({"alive": alive}, status=200 if alive else 503)
 
     async def readyz(self, _request: web.Request) -> web.Response:
         now = self._operations.readiness()

@@ -140,6 +140,15 @@ class Consumer:
             self._wanted = False
             await self._stop_keeper()
 
+    async def rebuild(self) -> None:
+        """Begin from scratch: no connection is kept, and everything unsettled goes back to the broker. Consumes again
+        if it was meant to."""
+        async with self._turn:
+            await self._stop_keeper()
+            await self._link.close()
+            if self._wanted:
+                self._keeper = asyncio.create_task(self._keep(), name="keep consuming")
+
     # -- settling -------------------------------------------------------------------------------------------------
 
     def holds(self, delivery: Delivery) -> bool:
