@@ -141,6 +141,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             drain_grace_s=batch.drain_grace_s,
             prefetch=prefetch,
             calls_per_hour=batch.calls_per_hour,
+            delivery_limit=broker.delivery_limit,
         ),
     )
 

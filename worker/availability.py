@@ -45,7 +45,11 @@ class Host:
 
 
 class Availability:
-    """Owns the breaker, and with it every decision to consume or not. ``max_unsettled_s``: see design, Verdicts."""
+    """Owns the breaker, and with it every decision to consume or not.
+
+    No delivery stays unsettled longer than ``max_unsettled_s``; one that came back ``worn_from`` times is not released
+    again but copied, which costs it nothing of the broker's delivery limit.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Availability:
         intake: Intake,
         unsettled: Unsettled,
         max_unsettled_s: float,
+        worn_from: int,
         clock: Clock,
     ) -> None:
         self.breaker = breaker
@@ -72,6 +77,7 @@ class Availability:
         self._intake = intake
         self._unsettled = unsettled
         self._max_unsettled_s = max_unsettled_s
+        self._worn_from = worn_from
         self._clock = clock
         self._begun = False
         self._released = False
@@ -169,8 +175,17 @@ class Availability:
             if self.breaker.by_hand and self._host.tasks:
                 await asyncio.wait(self._host.tasks, timeout=FINISH_S)
             self._released = True
+            await self._renew()
             self._unsettled.counts["released"] += len(self._unsettled)
             await self._intake.release()
+
+    async def _renew(self) -> None:
+        if worn := self._unsettled.worn(self._worn_from):
+            try:
+                async with asyncio.timeout(FINISH_S):
+                    await self._unsettled.settle(worn)
+            except TimeoutError:
+                log.warning("broker.not_renewed", messages=len(worn), detail=self._unsettled.stuck)
 
     async def resume(self) -> None:
         """Consume again, unless the worker is on its way out."""

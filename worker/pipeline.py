@@ -45,13 +45,15 @@ Work = Callable[[], Coroutine[object, object, None]]
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Limits:
     """Bounds of the shell: calls at once and per hour, seconds a delivery may stay unsettled, seconds a drain may take,
-    deliveries held, and how often one may come back before it is held to be what kills the process."""
+    deliveries held, how often the broker redelivers, and how often one may come back unexplained before it is held to
+    be what kills the process."""
 
     max_in_flight: int
     max_unsettled_s: float
     drain_grace_s: float
     prefetch: int
     calls_per_hour: int | None = None
+    delivery_limit: int = 100
     crash_suspect_from: int = 50
 
 
@@ -115,6 +117,7 @@ class Pipeline:
             intake=intake,
             unsettled=self._unsettled,
             max_unsettled_s=limits.max_unsettled_s,
+            worn_from=max(1, limits.delivery_limit // 2),
             clock=clock,
         )
 
@@ -128,7 +131,7 @@ class Pipeline:
         if isinstance(decoded, Update):
             if (version := self._unsettled.version_of(delivery)) is not None:
                 decoded = replace(decoded, version=version)
-            self._unsettled.add(delivery, decoded.version, now)
+            self._unsettled.add(delivery, decoded, now)
             if (covered := self._known.standing(decoded)) is not None:
                 self._decide_early(Settlement(delivery=delivery, disposition=Ack(covered), update=decoded))
             else:
@@ -138,9 +141,9 @@ class Pipeline:
             self._decide_early(Settlement(delivery=delivery, disposition=decoded))
 
     def _crash_suspect(self, delivery: Delivery) -> Dead | None:
-        if delivery.returns < self._limits.crash_suspect_from:
+        if delivery.unexplained < self._limits.crash_suspect_from:
             return None
-        detail = f"came back {delivery.returns} times without a decision: it may be what kills the worker"
+        detail = f"came back {delivery.unexplained} times without a decision: it may be what kills the worker"
         return Dead(reason=Reason.CRASH_SUSPECT, detail=detail)
 
     def _decide_early(self, settlement: Settlement) -> None:
@@ -301,6 +304,8 @@ class Pipeline:
 
     async def _carry(self, batch: Batch) -> Effects:
         effects = await self._carrier.carry(batch)
+        if batch.entries and effects.accepted:
+            self.availability.breaker.applied()
         if effects.outage is not None:
             self.availability.trip(effects.outage)
         return effects

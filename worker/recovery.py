@@ -107,11 +107,12 @@ class Recovery:
             breaker.wait(wait_s, now=self._clock())
             raise _StillAwayError
         # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
-        if not await self._probe(number) or breaker.retry_at > self._clock():
+        batch = await self._probe_batch(number)
+        if not await self._send(batch) or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
         took_s = self._clock() - breaker.since
-        breaker.recovered()
+        breaker.recovered(by_entry=bool(batch.entries))
         self._leave_to_a_person()
         log.info("platform.recovered", after_s=round(took_s, 3))
 
@@ -130,7 +131,7 @@ class Recovery:
             pass
         return not self._stop.is_set() and breaker.retry_at <= self._clock()
 
-    async def _probe(self, number: int) -> bool:
+    async def _probe_batch(self, number: int) -> Batch:
         breaker = self._breaker
         batch = None
         if self._takes_entry(number):
@@ -138,7 +139,7 @@ class Recovery:
                 breaker.reopen(self._clock())
                 await self._consumption.resume()
             batch = self._coalescer.pop_probe()
-        return await self._send(batch or self._coalescer.batch((), FlushReason.CONTROL))
+        return batch or self._coalescer.batch((), FlushReason.CONTROL)
 
     def _takes_entry(self, number: int) -> bool:
         """Whether the next probe has to be an entry.

@@ -111,6 +111,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.delivery_failed": Event("error", "A fault of ours while taking in a delivery.", ("generation",)),
         "broker.copy_reduced": Event("warning", "A copy went out without its own headers, with a note.", ("target",)),
         "broker.copy_failed": Event("error", "A copy was not confirmed; its original stays unsettled.", ("wait_s",)),
+        "broker.not_renewed": Event(
+            "warning", "Messages near the delivery limit could not be copied before their release.", ("messages",)
+        ),
         "topology.unverified": Event("info", "It exists; its arguments could not be compared.", ("name", "why")),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),

@@ -50,6 +50,7 @@ class World:
         max_attempts: int = 5,
         storm_ratio: float = 1.0,
         calls_per_hour: int | None = None,
+        delivery_limit: int = 100,
         before: "World | None" = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
@@ -82,6 +83,7 @@ class World:
                 drain_grace_s=drain_grace_s,
                 prefetch=prefetch,
                 calls_per_hour=calls_per_hour,
+                delivery_limit=delivery_limit,
             ),
             clock=asyncio.get_running_loop().time,
         )

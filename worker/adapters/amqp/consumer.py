@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -26,6 +27,7 @@ from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.model import Delivery
 from worker.core.readiness import IntakeStatus
+from worker.core.returns import Survived
 from worker.ports import Sink
 from worker.retrying import forever
 
@@ -72,6 +74,7 @@ class Consumer:
         self._answered = asyncio.Event()
         self._refusal: BrokerRefused | None = None
         self._turn = asyncio.Lock()
+        self._survived = Survived(2 * prefetch)
         steps = Steps(
             turn=self._turn,
             listen=self._listen,
@@ -274,10 +277,17 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._width.sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
+            self._width.sort(generation, self._delivery(generation, message))
         except Exception:
             self.counts["sink_failed"] += 1
             log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _delivery(self, generation: Generation, message: DeliveredMessage) -> Delivery:
+        delivery = generation.delivery(message, arrived_us=self._wall_us())
+        if not delivery.returns:
+            return delivery
+        unexplained = self._survived.unexplained(delivery.properties.message_id, delivery.body, delivery.returns)
+        return replace(delivery, unexplained=unexplained)
 
     def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
         if self._sink is None:

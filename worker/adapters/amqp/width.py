@@ -50,7 +50,7 @@ class Width:
 
     def sort(self, generation: Generation, delivery: Delivery) -> None:
         """Hand over or set aside, and start what follows from it."""
-        suspect = delivery.returns >= self._alone_from
+        suspect = delivery.unexplained >= self._alone_from
         if suspect and (generation.wide or generation.ledger.open_count > 1):
             self._set_aside(generation, delivery)
             return
@@ -63,8 +63,12 @@ class Width:
         generation.aside.append(delivery)
         if not generation.alone:
             generation.alone = True
-            unsettled = generation.ledger.open_count
-            log.warning("broker.narrowed", generation=generation.number, returns=delivery.returns, unsettled=unsettled)
+            log.warning(
+                "broker.narrowed",
+                generation=generation.number,
+                returns=delivery.unexplained,
+                unsettled=generation.ledger.open_count,
+            )
             _start(generation, self._go_alone(generation), "hand over one by one")
 
     async def _widen(self, generation: Generation) -> None:
