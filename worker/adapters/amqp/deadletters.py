@@ -119,6 +119,10 @@ class DeadLetterQueue:
         except ConnectionLost as error:
             log.info("broker.close_failed", connection=self._link.name, detail=str(error))
             await self._link.drop()
+        except BaseException:
+            # Only the connection can still give them back: a channel whose close is given up may stay open.
+            await self._link.drop()
+            raise
 
     async def _channel(self, connection: AbstractConnection) -> AbstractChannel:
         async with within(self._link.endpoint.rpc_timeout_s, "opening a channel"):
