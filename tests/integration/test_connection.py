@@ -152,7 +152,9 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> No
             raise asyncio.CancelledError
 
 
-@pytest.mark.parametrize("becomes", [None, RuntimeError("closed")], ids=["nothing", "error"])
+@pytest.mark.parametrize(
+    "becomes", [None, RuntimeError("closed"), BrokerRefused("no")], ids=["nothing", "error", "ours"]
+)
 async def test_a_real_cancellation_that_the_library_swallows_comes_out(becomes: Exception | None) -> None:
     """Closing a channel, aiormq takes our cancellation for one of its own."""
     entered = asyncio.Event()

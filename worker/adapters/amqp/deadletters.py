@@ -82,7 +82,12 @@ class DeadLetterQueue:
         counts are. Raises ConnectionLost; then, too, everything is back in the queue.
         """
         connection = await self._link.get()
-        facts = await self._facts(connection)
+        try:
+            facts = await self._facts(connection)
+        except BaseException:
+            # A request that is given up costs its channel, and closing one twice costs the connection.
+            await self._link.drop()
+            raise
         if facts is None:
             return None
         visit = _Visit(receive, limit=None if facts.ours or worn_too else LIMIT_AT)

@@ -36,11 +36,11 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
         raise ConnectionLost(f"{what}: the connection was stuck or closed") from error
     except TimeoutError as error:
         raise ConnectionLost(f"{what}: no answer within {seconds:g} s") from error
-    except (WorkerError, TypeError, ValueError):
-        raise
     except Exception as error:
         if asked():
             raise asyncio.CancelledError from error
+        if isinstance(error, WorkerError | TypeError | ValueError):
+            raise
         raise ConnectionLost(f"{what}: {explain(error)}") from error
     if asked():
         raise asyncio.CancelledError
