@@ -1,7 +1,7 @@
 """Declaring, inspecting and looking into dead letters, cancelled at each await: by somebody, and by the library."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -81,7 +81,9 @@ async def test_a_look_into_the_dead_letters(
 
             while len(bodies) < 3:
                 bodies.clear()
-                await queue.look(see)
+                # aiormq may keep a failed close to itself; then the next look is the one to find the connection lost.
+                with nullcontext() if cut.asked else suppress(ConnectionLost):
+                    await queue.look(see)
             assert sorted(bodies) == [b"1", b"2", b"3"]
 
     await at_every_await(cause, trial, least=5)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -77,6 +77,9 @@ async def test_closing_a_publisher(broker: PrivateBroker, queues: Topology, caus
         async with publishing(broker) as (publisher, link):
             await publisher.place("", queues.dead_queue, b"", Properties())
             await cut.run(publisher.close())
+            # aiormq may keep a failed close to itself; then the next publish is the one to find the connection lost.
+            with nullcontext() if cut.asked else suppress(CopyFailed):
+                await publisher.place("", queues.dead_queue, b"", Properties())
             await publisher.place("", queues.dead_queue, b"", Properties())
             await publisher.close()
             await until_channels(await link.get(), 1)
