@@ -262,6 +262,11 @@ class Consumer:
             # Then only the connection can give the messages back.
             log.info("broker.close_failed", connection=self._link.name, detail=str(error))
             await self._link.drop()
+        except BaseException:
+            # Released while it closes a channel that was lost: a close that is given up may not even be sent, and the
+            # channel would keep its messages, and its place as the single active consumer.
+            await self._link.drop()
+            raise
 
     async def _stop_keeper(self) -> None:
         keeper, self._keeper = self._keeper, None
