@@ -106,7 +106,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.delivery_failed": Event("error", "A fault of ours while taking in a delivery.", ("generation",)),
         "broker.copy_reduced": Event("warning", "A copy went out without its own headers, with a note.", ("target",)),
         "broker.copy_failed": Event("error", "A copy was not confirmed; its original stays unsettled.", ("wait_s",)),
-        "topology.unverified": Event("info", "It exists; its arguments could not be compared.", ("name", "why")),
+        "topology.unverified": Event(
+            "info", "Its arguments, or even its existence, could not be checked.", ("name", "why")
+        ),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),
         "batch.settled": Event("debug", "A call and everything in it is settled.", ("orders", "took_s")),
