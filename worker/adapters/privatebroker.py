@@ -107,6 +107,10 @@ class PrivateBroker:
         logs = sorted((self._home / "log").glob("*.log")) if self._home else []
         return "\n".join(path.read_text(errors="replace") for path in logs)
 
+    def configure(self, settings: Mapping[str, str]) -> None:
+        """More lines of rabbitmq.conf, for the first start."""
+        self._settings |= settings
+
     def start(self) -> Self:
         """Start the node and wait until it speaks AMQP.
 
