@@ -5,16 +5,32 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.support import generation
 from tests.support.broker import Outside, unique_topology
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 
 
+def pytest_report_header() -> str:
+    """Which RabbitMQ the tests that need one run on."""
+    return f"RabbitMQ: {generation.name()} ({generation.VARIABLE} chooses: {', '.join(generation.NAMES)})"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which generations were not run, wherever a broker was used at all."""
+    finished = [report for key in ("passed", "failed", "error") for report in terminalreporter.getreports(key)]
+    count = len({report.nodeid for report in finished if "broker" in report.keywords})
+    if count:
+        others = ", ".join(generation.not_run())
+        text = f"{count} tests ran on RabbitMQ {generation.version()} ({generation.name()}); NOT RUN ON: {others}"
+        terminalreporter.write_line(f"WARNING: {text}", yellow=True, bold=True)
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
     """One private RabbitMQ for the whole session, started when the first test asks for it."""
-    with PrivateBroker() as node:
+    with PrivateBroker(installation=generation.chosen()) as node:
         yield node
 
 
