@@ -222,6 +222,15 @@ def test_what_is_queued_may_still_mend_a_step_back(story: Story) -> None:
     assert accounting.verdict().figures["stepped_back"] == 1
 
 
+def test_a_refused_event_may_be_superseded_before_it_is_sent(story: Story) -> None:
+    """A later value of its field was applied, so nobody needs it any more."""
+    story.accounting.make(1, refused=True)
+    for key in story.make(1, 2):
+        story.apply(key)
+
+    assert story.problems() == {}
+
+
 def test_arrived_waits_for_values_and_dead_letters(story: Story) -> None:
     """Nothing is on its way any more once every order is right and every refused event is dead-lettered."""
     accounting = story.accounting

@@ -82,6 +82,12 @@ class Accounting:
         """Its publish was not confirmed: it may be there or not."""
         self._books[key.order_id].unknown |= 1 << key.version
 
+    def forgive(self) -> None:
+        """Whatever is not applied or dead-lettered yet may be gone: somebody deleted the queue."""
+        self.fold()
+        for book in self._books.values():
+            book.unknown |= book.all & ~book.applied & ~book.dead
+
     # -- what was found -------------------------------------------------------------------------------------------
 
     def note_dead(self, body: bytes) -> None:
@@ -134,7 +140,7 @@ class Accounting:
         history.clear()
 
     def arrived(self) -> bool:
-        """Whether nothing is on its way any more: every order at its greatest version, every refused event dead.
+        """Whether nothing is on its way any more: every order at its greatest version, what is refused dead-lettered.
 
         An event whose publish was not confirmed may still come.
         """

@@ -89,7 +89,8 @@ def versions_in(mask: int) -> Iterator[int]:
 class OrderBook:
     """One order: how many versions were made, and masks of what is known of them.
 
-    ``unknown``: the publish failed, the event may or may not be there. ``refused``: the platform is to refuse it.
+    ``unknown``: the publish failed, the event may or may not be there. ``refused``: the platform is to refuse it, but a
+    later value of its field may supersede it before.
     ``latest`` and ``greatest``: for each field the version applied last, and the greatest one that ever was.
     """
 
@@ -117,12 +118,7 @@ class OrderBook:
     @property
     def due(self) -> int:
         """Mask of what has to be applied or superseded: it is nowhere else, and it was certainly published."""
-        return self.all & ~self.dead & ~self.queued & ~self.refused & ~(self.unknown & ~self.applied)
-
-    @property
-    def missing(self) -> int:
-        """Mask of what the platform is to refuse and that is neither dead-lettered nor queued."""
-        return self.refused & ~self.dead & ~self.queued & ~self.unknown
+        return self.all & ~self.dead & ~self.queued & ~(self.unknown & ~self.applied)
 
     def note_applied(self, sent: tuple[str, ...], values: Mapping[str, object]) -> bool:
         """The platform wrote these fields; False if one of the values is of no event of this order."""
@@ -136,15 +132,19 @@ class OrderBook:
             self.applied |= 1 << version
         return True
 
+    def names(self, version: int) -> tuple[str, ...]:
+        """The fields that this event has."""
+        return tuple(fields_of(version, refused=bool(self.refused >> version & 1)))
+
     @property
     def lost(self) -> int:
         """Mask of the events that are due and of which the platform never had a field at their version or later."""
         floor = min(self.greatest.get(name, 0) for name in FIELDS)
-        mask = self.missing
+        mask = 0
         for version in versions_in(self.due):
             if version <= floor:
                 break
-            if any(version > self.greatest.get(name, 0) for name in names_of(version)):
+            if any(version > self.greatest.get(name, 0) for name in self.names(version)):
                 mask |= 1 << version
         return mask
 
