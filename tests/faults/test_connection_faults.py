@@ -14,8 +14,9 @@ from tests.support.proxy import TcpProxy, Way
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
-ALERT = {"HEARTBEAT_S": "1"}
-"""A silent peer is noticed after about 7 s by the worker, and after 3 s by the broker."""
+ALERT = "?heartbeat=1"
+"""Behind the URL, which outranks HEARTBEAT_S (5 at least, for false alarms cost more than they bring). A silent peer is
+noticed after about 7 s by the worker, and after 3 s by the broker."""
 NOTICED_S = 15.0
 CRAWL_BYTES_PER_S = 20_000
 """A tenth of what the load makes."""
@@ -123,7 +124,7 @@ async def test_a_lost_connection_is_replaced(
 ) -> None:
     """Without help, within 10 s, with the whole prefetch, and every event accounted for."""
     async with TcpProxy(arena.node.port) as proxy:
-        await arena.start(AMQP_URL=proxy.url(), **ALERT)
+        await arena.start(AMQP_URL=proxy.url() + ALERT)
         async with arena.load():
             await arena.flowing()
             generations = arena.generations
@@ -149,6 +150,6 @@ async def test_a_slow_connection_is_only_slow(arena: Arena, tell: Told) -> None:
             await arena.assert_full_prefetch()
         verdict = await arena.settled()
 
-    assert not arena.worker.heard("broker.channel_gone", unsettled=0) or arena.generations == 1
+    assert arena.generations == 1
     assert arena.worker.counts["delivered"] == load.events
     tell(took_s, verdict)
