@@ -1,7 +1,7 @@
 """A broker of their own for tests that ill-treat it, and the times that recovery took, told at the end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,18 @@ from tests.support.accounting import Verdict
 from tests.support.arena import Arena
 from worker.adapters.privatebroker import PrivateBroker
 
-Told = Callable[[float, Verdict], None]
-_TOLD: list[str] = []
+_LINES: list[str] = []
+
+
+class Told:
+    """Notes how many seconds recovery took, and the figures of the accounts, for the summary."""
+
+    def __init__(self, test: str) -> None:
+        self._test = test
+
+    def __call__(self, took_s: float, verdict: Verdict, case: str = "") -> None:
+        figures = ", ".join(f"{name} {count}" for name, count in verdict.figures.items() if count)
+        _LINES.append(f"{self._test} {case}: consuming again after {took_s:.2f} s; {figures}")
 
 
 @pytest.fixture(scope="session")
@@ -36,18 +46,13 @@ async def arena(node: PrivateBroker, tmp_path: Path) -> AsyncIterator[Arena]:
 
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Told:
-    """Notes how many seconds recovery took, and the figures of the accounts, for the summary."""
-
-    def note(took_s: float, verdict: Verdict) -> None:
-        figures = ", ".join(f"{name} {count}" for name, count in verdict.figures.items() if count)
-        _TOLD.append(f"{request.node.name}: consuming again after {took_s:.2f} s; {figures}")
-
-    return note
+    """See ``Told``."""
+    return Told(request.node.name)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests told."""
-    if _TOLD:
+    if _LINES:
         terminalreporter.section("recovery")
-        for line in _TOLD:
+        for line in _LINES:
             terminalreporter.write_line(line)

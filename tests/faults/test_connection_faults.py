@@ -5,12 +5,16 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import Told
 from tests.support.arena import Arena
 from tests.support.proxy import TcpProxy, Way
+from tests.support.world import side_by_side
+from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
@@ -21,11 +25,14 @@ NOTICED_S = 15.0
 CRAWL_BYTES_PER_S = 20_000
 """A tenth of what the load makes."""
 
-NO_SUCH_QUEUE = (
-    "[rabbit_channel:do(P, {'queue.declare', 0, <<\"no such queue\">>, true, false, false, false, false, []})"
-    " || P <- rabbit_channel:list(), [{consumer_count, N}] <- [rabbit_channel:info(P, [consumer_count])], N > 0]."
-)
-"""Erlang: every channel that consumes runs into a channel error (404), as if its client had asked for it."""
+NO_SUCH_QUEUE = "{'queue.declare', 0, <<\"no such queue\">>, true, false, false, false, false, []}"
+SETTLED_BEFORE = "{'basic.ack', 1, false}"
+
+
+async def channels_get(arena: Arena, method: str) -> None:
+    """Every channel that consumes does this (an Erlang term), as if its client had sent it."""
+    consuming = "[{consumer_count, N}] <- [rabbit_channel:info(P, [consumer_count])], N > 0"
+    await arena.ctl("eval", f"[rabbit_channel:do(P, {method}) || P <- rabbit_channel:list(), {consuming}].")
 
 
 async def noticed(arena: Arena, losses: int) -> None:
@@ -78,7 +85,7 @@ async def connections_closed(arena: Arena, _proxy: TcpProxy) -> None:
 
 async def channel_error(arena: Arena, _proxy: TcpProxy) -> None:
     """The broker closes the channel with an error; the connection stays."""
-    await arena.ctl("eval", NO_SUCH_QUEUE)
+    await channels_get(arena, NO_SUCH_QUEUE)
 
 
 async def frozen_broker(arena: Arena, _proxy: TcpProxy) -> None:
@@ -104,26 +111,24 @@ async def frozen_worker(arena: Arena, _proxy: TcpProxy) -> None:
         arena.worker.send(signal.SIGCONT)
 
 
-FAULTS = (
-    reset,
-    finished,
-    cut_in_a_frame,
-    deaf,
-    mute,
-    dark,
-    connections_closed,
-    channel_error,
-    frozen_broker,
-    frozen_worker,
-)
+Break = Callable[[Arena, TcpProxy], Awaitable[None]]
+SUDDEN: tuple[Break, ...] = (reset, finished, cut_in_a_frame, connections_closed, channel_error, frozen_broker)
+LASTING: tuple[Break, ...] = (deaf, mute, dark, frozen_worker)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_a_lost_connection_is_replaced(
-    arena: Arena, tell: Told, fault: Callable[[Arena, TcpProxy], Awaitable[None]]
-) -> None:
+@pytest.mark.parametrize("fault", SUDDEN, ids=lambda fault: fault.__name__)
+async def test_a_lost_connection_is_replaced(node: PrivateBroker, tmp_path: Path, tell: Told, fault: Break) -> None:
     """Without help, within 10 s, with the whole prefetch, and every event accounted for."""
-    async with TcpProxy(arena.node.port) as proxy:
+    await _replaced(node, tmp_path, tell, fault)
+
+
+async def test_a_connection_lost_in_silence_is_replaced(node: PrivateBroker, tmp_path: Path, tell: Told) -> None:
+    """The same, where somebody first has to notice; these wait for most of their time, so they do it side by side."""
+    await side_by_side({fault.__name__: fault for fault in LASTING}, partial(_replaced, node, tmp_path, tell))
+
+
+async def _replaced(node: PrivateBroker, folder: Path, tell: Told, fault: Break) -> None:
+    async with asyncio.timeout(90), Arena(node, folder) as arena, TcpProxy(arena.node.port) as proxy:
         await arena.start(AMQP_URL=proxy.url() + ALERT)
         async with arena.load():
             await arena.flowing()
@@ -132,8 +137,7 @@ async def test_a_lost_connection_is_replaced(
             took_s = await arena.consuming_again(time.monotonic(), generations=generations)
             await arena.assert_full_prefetch()
         verdict = await arena.settled()
-
-    tell(took_s, verdict)
+        tell(took_s, verdict, fault.__name__)
 
 
 async def test_a_slow_connection_is_only_slow(arena: Arena, tell: Told) -> None:
@@ -153,3 +157,20 @@ async def test_a_slow_connection_is_only_slow(arena: Arena, tell: Told) -> None:
     assert arena.generations == 1
     assert arena.worker.counts["delivered"] == load.events
     tell(took_s, verdict)
+
+
+async def test_a_second_settlement_would_be_seen(arena: Arena) -> None:
+    """The accounts find it in the log of the broker, and mostly in that of the worker; nothing else is wrong here."""
+    await arena.start()
+    async with arena.load():
+        await arena.flowing()
+        generations = arena.generations
+        await channels_get(arena, SETTLED_BEFORE)
+        await arena.consuming_again(time.monotonic(), generations=generations)
+    await arena.arrived()
+    assert await arena.worker.terminate() == 0
+    problems = (await arena.verdict()).problems
+
+    assert set(problems) == {"settled twice"}
+    # The worker may have noticed that the channel is gone before it was told why.
+    assert "broker log" in {case.partition(":")[0] for case in problems["settled twice"]}

@@ -1,14 +1,19 @@
-"""What the broker does to queues and consumers while it is well: deletion, timeouts, an alarm that blocks publishers."""
+"""What the broker does to queues, consumers and publishers while it is well: deletion, timeouts, a memory alarm."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from tests.faults.conftest import Told
 from tests.support.arena import Arena
+from tests.support.world import side_by_side
+from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
@@ -70,47 +75,33 @@ async def test_a_queue_deleted_under_us_is_consumed_from_when_it_is_back(arena: 
     tell(took_s, verdict)
 
 
-async def test_an_outage_longer_than_the_consumer_timeout_leaves_the_dead_letters_empty(
-    arena: Arena, tell: Told
+async def test_an_outage_longer_than_the_consumer_timeout_dead_letters_nothing(
+    node: PrivateBroker, tmp_path: Path, tell: Told
 ) -> None:
-    """The worker hands back in time, and has nothing in hand when the broker looks."""
-    async with short_consumer_timeout(arena):
-        await arena.start(**IMPATIENT)
-        async with arena.load(refused_every=0) as load:
+    """With bounds that fit the broker's, the worker hands back in time and has nothing in hand when the broker looks.
+    With bounds that do not, the broker closes the channel (406) in the middle of a hold, and that is survived."""
+    async with Arena(node, tmp_path) as outer, short_consumer_timeout(outer):
+        await side_by_side({"in time": IMPATIENT, "too late": {}}, partial(_outlast, node, tmp_path, tell))
+
+
+async def _outlast(node: PrivateBroker, folder: Path, tell: Told, settings: Mapping[str, str]) -> None:
+    async with asyncio.timeout(90), Arena(node, folder) as arena:
+        await arena.start(**settings)
+        async with arena.load(refused_every=0):
             await arena.flowing()
-            began = load.events
             await arena.simulator.refuse()
             down = time.monotonic()
-            await arena.worker.until_heard("platform.paused")
+            await arena.worker.until_heard("platform.paused" if settings else "platform.hold")
             await arena.until(lambda: time.monotonic() > down + 2 * TIMEOUT_S)
             await arena.simulator.clear_faults()
             took_s = await arena.recovered(time.monotonic())
             await arena.assert_full_prefetch()
         verdict = await arena.settled()
 
-    assert load.events > began
-    assert verdict.figures["dead"] == 0
-    assert not [line for line in arena.worker.heard("broker.channel_gone") if TIMED_OUT in line["detail"]]
-    tell(took_s, verdict)
-
-
-async def test_a_consumer_timeout_that_hits_is_survived(arena: Arena, tell: Told) -> None:
-    """With bounds that do not fit the broker's, it closes the channel (406) in the middle of a hold."""
-    async with short_consumer_timeout(arena):
-        await arena.start()
-        async with arena.load(refused_every=0):
-            await arena.flowing()
-            await arena.simulator.refuse()
-            await arena.worker.until(
-                lambda worker: any(TIMED_OUT in line["detail"] for line in worker.heard("broker.channel_gone"))
-            )
-            await arena.simulator.clear_faults()
-            took_s = await arena.recovered(time.monotonic())
-            await arena.assert_full_prefetch()
-        verdict = await arena.settled()
-
-    assert verdict.figures["dead"] == 0
-    tell(took_s, verdict)
+        assert verdict.figures["dead"] == 0
+        hit = [line for line in arena.worker.heard("broker.channel_gone") if TIMED_OUT in line["detail"]]
+        assert bool(hit) is not bool(settings)
+        tell(took_s, verdict, "in time" if settings else "too late")
 
 
 async def test_an_alarm_that_blocks_the_copies_keeps_their_originals(arena: Arena, tell: Told) -> None:
@@ -128,7 +119,10 @@ async def test_an_alarm_that_blocks_the_copies_keeps_their_originals(arena: Aren
             held = (await arena.state())["unsettled"]
         finally:
             await arena.ctl(WATERMARK, "absolute", "1GB")
-        took_s = await arena.recovered(time.monotonic())
+        over = time.monotonic()
+        done = len(arena.worker.heard("message.dead"))
+        await arena.worker.until(lambda worker: len(worker.heard("message.dead")) > done, deadline_s=10.0)
+        took_s = time.monotonic() - over
         await arena.assert_full_prefetch()
     verdict = await arena.settled()
 

@@ -67,12 +67,12 @@ class Arena:
     accounting: Accounting = field(init=False)
     settings: dict[str, str] = field(init=False)
     workers: list[WorkerProcess] = field(default_factory=list)
-    _log_start: int = 0
+    _logged: frozenset[str] = frozenset()
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        self._log_start = len(self.node.log_text)
+        self._logged = frozenset(self.node.log_text.splitlines())
         self.simulator = Simulator(self.options)
         self.accounting = Accounting(self.simulator.platform)
         address = await self._stack.enter_async_context(self.simulator.serve())
@@ -258,10 +258,12 @@ class Arena:
         for worker in self.workers if workers is None else workers:
             if worker.is_running:
                 assert await worker.terminate() == 0
-        return await self.verdict(alone=alone)
+        verdict = await self.verdict(alone=alone)
+        verdict.assert_good()
+        return verdict
 
     async def verdict(self, *, alone: bool = True) -> Verdict:
-        """Check the accounts of a run that ended."""
+        """The accounts of a run that ended; takes what is left in the queues."""
         tiers = [queue.name for queue in self.names.queues if ".retry." in queue.name]
         queued = [body for queue in (*tiers, self.names.work_queue) for body in await self.take(queue)]
         self.accounting.replace_queued(queued)
@@ -269,7 +271,6 @@ class Arena:
             self.accounting.note_dead(body)
         for worker in self.workers:
             self.accounting.note_worker(worker.lines)
-        self.accounting.note_broker(self.node.log_text[self._log_start :])
-        verdict = self.accounting.verdict(alone=alone)
-        verdict.assert_good()
-        return verdict
+        lines = self.node.log_text.splitlines()
+        self.accounting.note_broker("\n".join(line for line in lines if line not in self._logged))
+        return self.accounting.verdict(alone=alone)
