@@ -1,21 +1,66 @@
-"""A TCP proxy between client and broker that can be cut, blackholed, closed and healed. Listens on 127.0.0.1 only."""
+"""A TCP proxy between client and broker that can be cut, slowed, blackholed, closed and healed. Listens on 127.0.0.1.
+
+What it does to bytes it does per direction: up is from client to broker, down from broker to client.
+"""
 
 import asyncio
 import socket
 import struct
 from contextlib import suppress
+from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
 # SO_LINGER on, 0 seconds: closing sends RST instead of FIN, as a dying host or firewall would.
 _RESET = struct.pack("ii", 1, 0)
+_CHUNK = 65536
+
+
+class Way(StrEnum):
+    """Which bytes are meant."""
+
+    UP = "client to broker"
+    DOWN = "broker to client"
+
+
+class _Lane:
+    """How bytes travel in one direction."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.heal()
+
+    def heal(self) -> None:
+        self.open.set()
+        self.bytes_per_s: float | None = None
+        self.delay_s = 0.0
+        self.left: int | None = None
+
+    @property
+    def chunk(self) -> int:
+        """Most bytes to read at once: of a slow lane a tenth of a second's, so that it trickles."""
+        return _CHUNK if self.bytes_per_s is None else max(1, int(self.bytes_per_s / 10))
+
+    async def travel(self, data: bytes) -> bytes:
+        """Wait as long as this takes; what of it arrives, if the connection is to be cut in the middle of it."""
+        await self.open.wait()
+        pause_s = self.delay_s + (len(data) / self.bytes_per_s if self.bytes_per_s else 0.0)
+        if pause_s:
+            await asyncio.sleep(pause_s)
+            await self.open.wait()
+        if self.left is None:
+            return data
+        arriving = data[: self.left]
+        self.left -= len(arriving)
+        return arriving
 
 
 class TcpProxy:
-    """Forwards to one port until told otherwise.
+    """Forwards to one port until told otherwise. Without a direction, both are meant.
 
-    ``cut`` resets what is connected (new connections work), ``blackhole`` holds back every byte from now on, ``refuse``
-    stops listening, ``heal`` undoes both.
+    ``cut`` resets what is connected and ``finish`` ends it in good order (new connections work), ``blackhole`` holds
+    back every byte from now on, ``slow`` lets them trickle, ``cut_after`` resets in the middle of something,
+    ``refuse`` stops listening, ``heal`` undoes all of them.
     """
 
     def __init__(self, upstream_port: int) -> None:
@@ -23,8 +68,7 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._lanes = {way: _Lane() for way in Way}
         self.port = 0
         self.accepted = 0
 
@@ -45,18 +89,39 @@ class TcpProxy:
     async def cut(self) -> None:
         """Reset every connection."""
         for writer in self._writers:
-            if not writer.is_closing():
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                writer.transport.abort()
+            _reset(writer)
+        await self._end_pumps()
+
+    async def finish(self) -> None:
+        """End every connection as if both ends had closed it: FIN."""
+        for writer in self._writers:
+            writer.close()
+        await self._end_pumps()
+
+    def cut_after(self, count: int, *ways: Way) -> None:
+        """Reset each connection as soon as so many more bytes went in this direction, all connections together."""
+        for lane in self._chosen(ways):
+            lane.left = count
+
+    def blackhole(self, *ways: Way) -> None:
+        """Keep the connections, deliver nothing any more."""
+        for lane in self._chosen(ways):
+            lane.open.clear()
+
+    def slow(self, *ways: Way, bytes_per_s: float | None = None, delay_s: float = 0.0) -> None:
+        """Let each connection have so many bytes per second at most, every chunk so many seconds late."""
+        for lane in self._chosen(ways):
+            lane.bytes_per_s, lane.delay_s = bytes_per_s, delay_s
+
+    def _chosen(self, ways: tuple[Way, ...]) -> list[_Lane]:
+        return [self._lanes[way] for way in ways or Way]
+
+    async def _end_pumps(self) -> None:
         self._writers.clear()
         pumps = list(self._pumps)
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-
-    def blackhole(self) -> None:
-        """Keep the connections, deliver nothing any more in either direction."""
-        self._flowing.clear()
 
     async def refuse(self) -> None:
         """Stop listening: new connections are refused, those that are open stay."""
@@ -66,7 +131,8 @@ class TcpProxy:
 
     async def heal(self) -> None:
         """Let bytes flow and connections in again."""
-        self._flowing.set()
+        for lane in self._lanes.values():
+            lane.heal()
         if self._server is None:
             await self._listen()
 
@@ -82,16 +148,29 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, up_writer}
-        for source, target in ((reader, up_writer), (up_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, target), name="proxy pump")
+        for way, source, target, back in (
+            (Way.UP, reader, up_writer, writer),
+            (Way.DOWN, up_reader, writer, up_writer),
+        ):
+            pump = asyncio.create_task(self._pump(self._lanes[way], source, target, back), name=f"proxy {way}")
             self._pumps.add(pump)
             pump.add_done_callback(self._pumps.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, lane: _Lane, source: asyncio.StreamReader, target: asyncio.StreamWriter, back: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
-            while data := await source.read(65536):
-                await self._flowing.wait()
-                target.write(data)
+            while data := await source.read(lane.chunk):
+                target.write(await lane.travel(data))
                 await target.drain()
+                if lane.left == 0:
+                    _reset(back)
+                    _reset(target)
         target.close()
         self._writers.discard(target)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    if not writer.is_closing():
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        writer.transport.abort()

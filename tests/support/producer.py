@@ -1,0 +1,140 @@
+"""Producers of a run: a steady load of events that goes on through whatever happens to the broker, and keeps books."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractChannel
+from pamqp.commands import Basic
+
+from tests.support.accounting import Accounting
+from tests.support.orderbooks import Key
+from worker.adapters.amqp.connection import dial, is_open
+from worker.adapters.amqp.deadline import within
+from worker.core.errors import BrokerRefused, ConnectionLost
+
+TICK_S = 0.05
+AGAIN_S = 0.1
+CONFIRM_S = 3.0
+
+
+class Producer:
+    """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused.
+
+    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all.
+    The load ends with the block, or with ``stop``, which waits until every publish has its answer.
+    """
+
+    def __init__(
+        self,
+        accounting: Accounting,
+        *,
+        url: str,
+        exchange: str,
+        orders: Sequence[int],
+        rate_per_s: float = 300.0,
+        refused_every: int = 50,
+        seed: int = 1,
+    ) -> None:
+        self.events = 0
+        self.unsure = 0
+        self._accounting = accounting
+        self._url = url
+        self._exchange = exchange
+        self._orders = orders
+        self._per_tick = max(1, round(rate_per_s * TICK_S))
+        self._refused_every = refused_every
+        self._chance = random.Random(seed)
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._stopping.clear()
+        self._task = asyncio.create_task(self._run(), name="producer")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the load; twice is harmless."""
+        self._stopping.set()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    async def publish(self, count: int) -> None:
+        """Publish so many events at once."""
+        keys = [self._make() for _ in range(count)]
+        try:
+            channel = await self._open()
+        except (ConnectionLost, BrokerRefused):
+            for key in keys:
+                self._give_up(key)
+            return
+        if not all(await asyncio.gather(*(self._send(channel, key) for key in keys))):
+            await self._drop()
+
+    def _make(self) -> Key:
+        self.events += 1
+        refused = self._refused_every and self.events % self._refused_every == 0
+        return self._accounting.make(self._chance.choice(self._orders), refused=bool(refused))
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while not self._stopping.is_set():
+            before = self.unsure
+            await self.publish(self._per_tick)
+            # Behind after a fault, it does not catch up: the load is steady.
+            due = max(due + TICK_S, loop.time() + (AGAIN_S if self.unsure > before else 0.0))
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._stopping.wait()
+        await self._drop()
+
+    async def _send(self, channel: AbstractChannel, key: Key) -> bool:
+        wire = Basic.Properties(content_type="application/json", delivery_mode=2, message_id=uuid4().hex)
+        try:
+            async with within(CONFIRM_S, "publishing"):
+                await channel.basic_publish(
+                    self._accounting.body(key),
+                    exchange=self._exchange,
+                    routing_key=str(key.order_id),
+                    properties=wire,
+                    mandatory=True,
+                )
+        except ConnectionLost:
+            self._give_up(key)
+            return False
+        return True
+
+    def _give_up(self, key: Key) -> None:
+        self.unsure += 1
+        self._accounting.unsure(key)
+
+    async def _open(self) -> AbstractChannel:
+        if self._connection is None or not is_open(self._connection):
+            await self._drop()
+            self._connection = await dial(self._url, name="producer", heartbeat_s=10, timeout_s=CONFIRM_S)
+        if self._channel is None or self._channel.is_closed:
+            assert self._connection.transport is not None
+            async with within(CONFIRM_S, "opening a channel"):
+                self._channel = await self._connection.transport.connection.channel(on_return_raises=True)
+        return self._channel
+
+    async def _drop(self) -> None:
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is not None:
+            with suppress(ConnectionLost):
+                async with within(CONFIRM_S, "closing the producer's connection"):
+                    await connection.close()
