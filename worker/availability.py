@@ -174,6 +174,8 @@ class Availability:
                 return
             if self._host.tasks and (self.breaker.by_hand or self._slots.in_flight):
                 await asyncio.wait(self._host.tasks, timeout=FINISH_S)
+                if self.breaker.mode is not Mode.PAUSED:
+                    return  # it was over before anything was handed back
             self._released = True
             await self._renew()
             self._unsettled.counts["released"] += len(self._unsettled)
