@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pipeline.fakes import WatchedJournal
-from worker.adapters.journal import MemoryJournal
+from worker.adapters.journal.memory import MemoryJournal
 from worker.core.model import Scalar, Version
 from worker.ports import Journal
 
