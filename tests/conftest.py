@@ -32,9 +32,8 @@ def postgres() -> Iterator[PrivatePostgres]:
 @pytest.fixture(scope="session")
 def postgres_url(postgres: PrivatePostgres) -> str:
     """A database with the journal's tables, for the whole session: tests use orders that no other test has."""
-    url = postgres.create("journal")
-    asyncio.run(upgrade(url))
-    return url
+    asyncio.run(upgrade(postgres.create("empty_journal")))
+    return postgres.create("journal", like="empty_journal")
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,7 @@ def horizon_us(connection: Connection) -> int:
 
 
 def _prune_history(connection: Connection, before_us: int, limit: int) -> int:
-    # Numbers grow with time, so the oldest rows are the first: no index on the time is needed.
-    c = history.c
-    first = select(c.row_id).order_by(c.row_id).limit(limit).scalar_subquery()
-    return _count(connection.execute(delete(history).where(c.row_id.in_(first), c.at_us < before_us)))
+    return _delete(connection, history, history.c.row_id, history.c.at_us < before_us, limit)
 
 
 def _prune_letters(connection: Connection, before_us: int, limit: int) -> int:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 
 from worker.core.errors import UsageError
 from worker.core.fields import INT64_MIN
@@ -30,17 +30,15 @@ class MemoryArchive:
 
     def __init__(self) -> None:
         self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)
-        self._numbered = 0
+        self._numbers = count(1)
         self._letters: dict[str, IndexedLetter] = {}
-        self._letter_seq = 0
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
         self._plans: dict[str, dict[int, ReplayItem]] = {}
 
     def _take_down(self, record: BatchRecord) -> None:
         for row in record.history:
-            self._numbered += 1
-            self._rows.append((self._numbered, row))
+            self._rows.append((next(self._numbers), row))
         self._index(record.letters)
 
     async def close(self) -> None:
@@ -54,10 +52,9 @@ class MemoryArchive:
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
-        forgotten = 0
-        while self._rows and forgotten < limit and self._rows[0][1].at_us < before_us:
-            self._rows.popleft()
-            forgotten += 1
+        old = list(islice((each for each in self._rows if each[1].at_us < before_us), limit))
+        for each in old:
+            self._rows.remove(each)
         letters = [
             letter.copy_id
             for letter in self._letters.values()
@@ -68,7 +65,7 @@ class MemoryArchive:
         replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
-        return forgotten + len(letters[:limit]) + len(replays[:limit])
+        return len(old) + len(letters[:limit]) + len(replays[:limit])
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
@@ -129,8 +126,7 @@ class MemoryArchive:
     def _index(self, letters: Iterable[IndexedLetter]) -> None:
         for letter in letters:
             if letter.copy_id not in self._letters:
-                self._letter_seq += 1
-                self._letters[letter.copy_id] = replace(letter, seq=self._letter_seq)
+                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
         while len(self._letters) > ROWS_KEPT:
             del self._letters[next(iter(self._letters))]
 

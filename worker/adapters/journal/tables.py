@@ -71,6 +71,7 @@ history = Table(
     _int("status"),
     _text("status_name"),
     Index("history_order", "order_id", "row_id"),
+    Index("history_time", "at_us"),
 )
 
 letters = Table(

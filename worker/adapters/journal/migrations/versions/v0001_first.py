@@ -82,6 +82,7 @@ def _history() -> None:
         _text("status_name"),
     )
     op.create_index("history_order", "history", ["order_id", "row_id"])
+    op.create_index("history_time", "history", ["at_us"])
 
 
 def _letters() -> None:
