@@ -5,7 +5,7 @@ from worker.adapters.journal.memory import MemoryJournal
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, IndexedLetter, LetterState, Pause, PauseKind, Replay, ReplayItem
 from worker.core.journal import BatchRecord, OrderOutcome
-from worker.ports import Archive, Pauses
+from worker.ports import Archive
 
 DAY = 86_400 * SECOND
 
@@ -162,11 +162,3 @@ def replay(replay_id: str, changed_us: int) -> Replay:
         created_us=NOW,
         changed_us=changed_us,
     )
-
-
-def test_every_journal_has_every_port(own: AnyJournal) -> None:
-    """Held by the type checker: the ports are what the rest of the worker sees."""
-    archive: Archive = own
-    pauses: Pauses = own
-
-    assert archive is pauses

@@ -4,6 +4,7 @@ The server refuses to run as root, so there it runs as the package's user. The d
 it is missing; it is never started as a service.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -104,7 +105,6 @@ class PrivatePostgres:
                 "port": self.port,
                 "unix_socket_directories": "",
                 "fsync": "on" if self._durable else "off",
-                "synchronous_commit": "on" if self._durable else "off",
                 "shared_buffers": "32MB",
                 "max_connections": 40,
                 "deadlock_timeout": "50ms",
@@ -130,9 +130,12 @@ class PrivatePostgres:
             self._server.wait(START_DEADLINE_S)
             self._server = None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server and all its children: SIGSTOP freezes them."""
-        os.killpg(self.pid, number)
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop the server and all its children, each a process group of its own, or let them go on."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def create(self, database: str, *, like: str = "template0") -> str:
         """A new database, empty or a copy of one that nobody is connected to; returns its address."""

@@ -1,8 +1,9 @@
 """A database and its transactions: every one has a deadline, is repeated where that helps, and ends as it should.
 
 Each transaction runs as a task of its own, and whoever waits for it may be cancelled without harm: the transaction goes
-on to its end by itself. A driver cancelled in the middle of a statement leaves a connection nobody can use (asyncpg) or
-a thread that goes on alone (aiosqlite), so that is kept for the one case where nothing else is left, the deadline.
+on to its end by itself. A driver cancelled in the middle of a statement leaves a connection that nobody can use (asyncpg)
+or a thread that goes on alone and may hold the write lock (aiosqlite). So that is kept for the one case where nothing
+else is left, the deadline on PostgreSQL; on SQLite the next transaction waits until the thread has come back.
 
 SQLite: one connection, so that this process waits for itself in order of arrival rather than by SQLite's polling;
 ``BEGIN IMMEDIATE``, because a transaction that reads first and writes later fails where another one wrote in between.
@@ -64,16 +65,21 @@ class Database:
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=self._deadline_s)
         if not task.done():
-            task.cancel()
+            if not self.is_sqlite:
+                task.cancel()
             raise JournalUnavailable(f"the journal did not answer within {self._deadline_s:g} s")
         if task.cancelled():
             raise JournalUnavailable("the connection to the journal was stuck or closed")
         return task.result()
 
-    async def close(self) -> None:
-        """Let what is under way end (at most the deadline) and close the connections. May be repeated."""
+    async def settled(self) -> None:
+        """Wait until no transaction is under way, those included whose caller was cancelled; at most the deadline."""
         if self._running:
             await asyncio.wait(self._running, timeout=self._deadline_s)
+
+    async def close(self) -> None:
+        """Let what is under way end (at most the deadline) and close the connections. May be repeated."""
+        await self.settled()
         for task in self._running:
             task.cancel()
         if self._running:
@@ -90,10 +96,14 @@ class Database:
             task.exception()  # asked for, so that one whose caller went away is not complained of
 
     async def _repeat(self, work: Callable[[Connection], T], engine: AsyncEngine) -> T:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._deadline_s  # nobody waits for it any longer
         for number in range(1, TRIES):
             try:
                 return await self._once(work, engine)
             except _Repeatable as failed:
+                if loop.time() >= until:
+                    raise JournalUnavailable(f"the journal: {failed}") from failed.__cause__
                 cap_s = 0.0 if failed.kind is Failure.LOST else _LONGEST_WAIT_S
             jitter = random.random()  # noqa: S311 - spreads those who were in each other's way
             await asyncio.sleep(full_jitter(number, first_s=_FIRST_WAIT_S, cap_s=cap_s, jitter=jitter))

@@ -20,6 +20,7 @@ _TRY_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialisation fail
 _MISSING_TABLE: Final = frozenset({"42P01", "42703"})  # undefined table or column
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _CONNECTING: Final = (OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError)
+_WRONG_VALUE: Final = (ValueError, TypeError, OverflowError)
 _LONGEST: Final = 300
 
 
@@ -48,15 +49,23 @@ def kind_of(error: Exception) -> Failure:
         return Failure.AGAIN
     if state.startswith(("08", "57P")):
         return Failure.LOST
-    if state in _MISSING_TABLE or not isinstance(error, DataError | IntegrityError | ProgrammingError):
+    if state in _MISSING_TABLE:
         return Failure.AWAY
-    return Failure.OURS
+    # asyncpg tells of a value that it cannot encode by a ValueError below SQLAlchemy's most general class.
+    ours = isinstance(error, DataError | IntegrityError | ProgrammingError) or isinstance(_root(error), _WRONG_VALUE)
+    return Failure.OURS if ours else Failure.AWAY
 
 
 def told(error: BaseException) -> str:
     """Class and text of the error, in one line and without passwords or values of statements."""
-    cause = (isinstance(error, DBAPIError) and error.orig) or error
-    while cause.__cause__ is not None:  # the driver's own error is below SQLAlchemy's imitation of it
-        cause = cause.__cause__
+    cause = _root(error)
     first = str(cause).partition("\n")[0]
     return mask_text(f"{type(cause).__name__}: {first}".rstrip(": "))[:_LONGEST]
+
+
+def _root(error: BaseException) -> BaseException:
+    """The driver's own error, below SQLAlchemy's imitation of it."""
+    cause = (isinstance(error, DBAPIError) and error.orig) or error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
