@@ -1,9 +1,9 @@
 """A database and its transactions: every one has a deadline, is repeated where that helps, and ends as it should.
 
 Each transaction runs as a task of its own, and whoever waits for it may be cancelled without harm: the transaction goes
-on to its end by itself. A driver cancelled in the middle of a statement leaves a connection that nobody can use (asyncpg)
-or a thread that goes on alone and may hold the write lock (aiosqlite). So that is kept for the one case where nothing
-else is left, the deadline on PostgreSQL; on SQLite the next transaction waits until the thread has come back.
+on to its end by itself. A driver cancelled in the middle of a statement leaves a connection that nobody can use
+(asyncpg) or a thread that goes on alone and may hold the write lock (aiosqlite). So that is kept for the one case where
+nothing else is left, the deadline on PostgreSQL; on SQLite the next transaction waits until the thread has come back.
 
 SQLite: one connection, so that this process waits for itself in order of arrival rather than by SQLite's polling;
 ``BEGIN IMMEDIATE``, because a transaction that reads first and writes later fails where another one wrote in between.
