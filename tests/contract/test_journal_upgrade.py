@@ -33,7 +33,7 @@ async def empty(postgres: PrivatePostgres) -> str:
 
 async def told(url: str, statement: str) -> None:
     database = Database(url)
-    await database.run(lambda connection: connection.execute(text(statement)) and None)
+    await database.run(lambda connection: connection.execute(text(statement)).close())
     await database.close()
 
 
@@ -76,7 +76,7 @@ async def test_an_empty_database_is_left_to_a_person(empty: str) -> None:
     with pytest.raises(JournalOutdated, match="order-worker journal upgrade"):
         await check(empty)
 
-    assert await asyncio.gather(upgrade(empty), upgrade(empty)) == ["0001", "0001"]
+    assert set(await asyncio.gather(upgrade(empty), upgrade(empty))) == {"0001"}
     async with checked_journal(empty) as journal:
         assert await journal.read([1]) == {}
 

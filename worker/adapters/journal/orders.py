@@ -142,7 +142,6 @@ class Orders:
                 "claim_expires_us": case(
                     (_c.claim_expires_us > new.claim_expires_us, _c.claim_expires_us), else_=new.claim_expires_us
                 ),
-                "touched_us": new.touched_us,
             },
         ).returning(_c.order_id, _c.applied, _c.revision, _c.prior_by, _c.prior_expires_us, _c.echo_us)
 

@@ -45,7 +45,7 @@ orders = Table(
     _text("prior_by"),
     _int("prior_expires_us"),
     _int("echo_us"),
-    _int("touched_us", null=False),
+    _int("touched_us", null=False),  # the last record; pruning leaves claimed orders alone anyway
     _partial("orders_echo", "echo_us"),
     _partial("orders_claim", "claim_expires_us"),
     Index("orders_touched", "touched_us"),
