@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+import aiosqlite
 import asyncpg
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine import make_url
@@ -139,10 +140,23 @@ class _Repeatable(Exception):
 
 
 def _sqlite(url: str, deadline_s: float) -> AsyncEngine:
-    engine = create_async_engine(
-        make_url(url).set(drivername="sqlite+aiosqlite"),
+    path, busy_s = make_url(url).database or "", min(_BUSY_S, deadline_s / 2)
+
+    async def connect() -> aiosqlite.Connection:
         # Without isolation_level=None the sqlite3 module begins transactions by itself, and too late.
-        connect_args={"timeout": min(_BUSY_S, deadline_s / 2), "isolation_level": None},
+        connection = aiosqlite.connect(path, timeout=busy_s, isolation_level=None)
+        thread = connection._thread
+        thread.daemon = True  # as SQLAlchemy does it: a process that ends does not wait for it
+        try:
+            return await connection
+        except BaseException:
+            # aiosqlite 0.22 tells its thread to end and does not wait: it would report to a loop that may be closed.
+            await asyncio.to_thread(thread.join)
+            raise
+
+    engine = create_async_engine(
+        "sqlite+aiosqlite:///" + path,
+        async_creator=connect,
         pool_size=1,
         max_overflow=0,
         pool_timeout=deadline_s,
