@@ -12,7 +12,8 @@ PostgreSQL: READ COMMITTED; single statements run in autocommit mode, which save
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import aiosqlite
@@ -20,7 +21,7 @@ import asyncpg
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from worker.adapters.journal.failures import Failure, kind_of, told
 from worker.core.backoff import full_jitter
@@ -116,7 +117,7 @@ class Database:
     async def _once(self, work: Callable[[Connection], T], engine: AsyncEngine) -> T:
         committing = False
         try:
-            async with engine.connect() as connection:
+            async with engine.connect() as connection, _discarded(connection):
                 result = await connection.run_sync(work)
                 committing = True
                 await connection.commit()
@@ -129,6 +130,21 @@ class Database:
             if kind is Failure.AGAIN or (kind is Failure.LOST and not committing):
                 raise _Repeatable(kind, told(error)) from error
             raise JournalUnavailable(f"the journal: {told(error)}") from error
+
+
+@asynccontextmanager
+async def _discarded(connection: AsyncConnection) -> AsyncIterator[None]:
+    """A connection that failed for no reason of ours is not used again.
+
+    SQLAlchemy sees to that where the driver says that it is closed. asyncpg does not say so while the server's farewell
+    is still unread, and then fails with "another operation is in progress".
+    """
+    try:
+        yield
+    except Exception as error:
+        if kind_of(error) in (Failure.LOST, Failure.AWAY) and connection.dialect.name != "sqlite":
+            await connection.invalidate()
+        raise
 
 
 class _Repeatable(Exception):
