@@ -36,8 +36,8 @@ format: $(STAMP) ## format and apply safe fixes
 docs: $(STAMP) ## renew the generated tables of README.md
 	$(BIN)/python -m tests.support.readme
 
-test-fast: $(STAMP) ## tests that need no broker
-	$(BIN)/pytest -q -m "not broker and not benchmark"
+test-fast: $(STAMP) ## tests that need no broker and no database server
+	$(BIN)/pytest -q -m "not broker and not postgres and not benchmark"
 
 test: $(STAMP) ## everything, on a private RabbitMQ that the tests start
 	$(BIN)/pytest -q -m "not benchmark and not cluster"
