@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -20,7 +21,7 @@ from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
-from worker.adapters.journal.memory import MEMORY, MemoryJournal
+from worker.adapters.journal.opening import AnyJournal, check, journal_at
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
 from worker.caller import Caller
 from worker.config import Settings
@@ -28,7 +29,7 @@ from worker.core.breaker import Breaker
 from worker.core.budget import prefetch_in_use
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
-from worker.core.errors import ConnectionLost, UsageError
+from worker.core.errors import ConnectionLost, JournalUnavailable, UsageError
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
@@ -37,13 +38,16 @@ from worker.core.verdict import Rules
 from worker.core.watch import Watch
 from worker.operations import WorkerOperations
 from worker.pipeline import Limits, Pipeline
-from worker.ports import Operations
+from worker.ports import Operations, wall_us
+from worker.pruning import keep_pruned
 from worker.retrying import forever
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
 DISTRIBUTION = "order-update-worker"
+LATE_S = 30.0
+"""The latest that the platform may execute a call after we gave it up (design, Promises)."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class _Parts:
     pipeline: Pipeline
     operations: WorkerOperations
     watchdog: Watchdog
+    journal: AnyJournal
 
 
 async def run(settings: Settings) -> None:
@@ -66,8 +71,6 @@ async def run(settings: Settings) -> None:
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
-    if settings.journal_url != MEMORY:
-        raise UsageError("ORDER_WORKER_JOURNAL_URL: `run` works with memory only in this version")
     started = time.monotonic()
     _tell_start(settings)
     stop = asyncio.Event()
@@ -77,7 +80,7 @@ async def run(settings: Settings) -> None:
             parts = await _assemble(settings, stack)
             await open_admin(settings, parts.operations, last)
             if await _until(stop, _prepare(settings, parts)):
-                await _work(parts, stop)
+                await _work(parts, stop, days=settings.journal_retention_days)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
 
 
@@ -127,6 +130,9 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         milestones=settings.event.milestone_statuses,
         name=os.urandom(4).hex(),
     )
+    name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    journal = journal_at(settings.journal_url, worker=name, claim_s=platform.call_timeout_s + LATE_S)
+    stack.push_async_callback(journal.close)
     pipeline = Pipeline(
         schema=EventSchema(settings.extra_fields, settings.ignore_fields, settings.max_clock_skew_s),
         coalescer=coalescer,
@@ -134,7 +140,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         breaker=Breaker(hold_limit_s=batch.hold_limit_s),
         storm=StormGuard(ratio=settings.storm.storm_ratio, window=settings.storm.storm_window),
         caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
-        journal=MemoryJournal(),
+        journal=journal,
         settler=settler,
         intake=consumer,
         limits=Limits(
@@ -145,6 +151,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             calls_per_hour=batch.calls_per_hour,
             delivery_limit=broker.delivery_limit,
         ),
+        name=name,
     )
 
     async def rebuild() -> None:
@@ -173,6 +180,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         pipeline=pipeline,
         operations=operations,
         watchdog=watchdog,
+        journal=journal,
     )
 
 
@@ -195,7 +203,10 @@ def rules_of(extra: ExtraRules, terminal_statuses: frozenset[int]) -> Rules:
 
 
 async def _prepare(settings: Settings, parts: _Parts) -> None:
-    """Both connections, and the topology declared or checked. Waits for a broker that is away."""
+    """The journal, both connections, and the topology declared or checked. Waits for what is away."""
+    async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(JournalUnavailable,), noticed=_journal_away):
+        with attempt:
+            await check(parts.journal, settings.journal_url)
     bring = declare if settings.topology is TopologyMode.DECLARE else verify
     async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(ConnectionLost,)):
         with attempt:
@@ -220,15 +231,20 @@ async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> 
     return not stop.is_set()
 
 
-async def _work(parts: _Parts, stop: asyncio.Event) -> None:
+def _journal_away(error: Exception, attempt: int, wait_s: float) -> None:
+    log.error("journal.unavailable", detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3))
+
+
+async def _work(parts: _Parts, stop: asyncio.Event, *, days: int) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(parts.pipeline.run(), name="pipeline")
         ready = group.create_task(_tell_ready(parts.consumer), name="tell ready")
         watching = group.create_task(parts.watchdog.run(), name="watchdog")
+        pruning = group.create_task(keep_pruned(parts.journal, days=days, wall_us=wall_us), name="prune the journal")
         stopped = group.create_task(stop.wait(), name="wait for a signal")
         await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
         parts.pipeline.stop()
-        for task in (ready, watching, stopped):
+        for task in (ready, watching, pruning, stopped):
             task.cancel()
 
 

@@ -24,6 +24,7 @@ from worker.permits import Permits
 from worker.ports import Clock, Intake, Sink
 from worker.recovery import Recovery
 from worker.settling import Unsettled
+from worker.steadyjournal import SteadyJournal
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,7 @@ class Availability:
         suspects: Suspects,
         intake: Intake,
         unsettled: Unsettled,
+        journal: SteadyJournal,
         max_unsettled_s: float,
         worn_from: int,
         clock: Clock,
@@ -76,6 +78,7 @@ class Availability:
         self._suspects = suspects
         self._intake = intake
         self._unsettled = unsettled
+        self._journal = journal
         self._max_unsettled_s = max_unsettled_s
         self._worn_from = worn_from
         self._clock = clock
@@ -87,13 +90,15 @@ class Availability:
     @property
     def running(self) -> bool:
         """Whether calls may start: the platform is there, and what was decided can be carried out."""
-        return self.breaker.running and not self._unsettled.stuck
+        return self.breaker.running and not self._unsettled.stuck and not self._journal.stuck
 
     @property
     def outage(self) -> Outage | None:
         """Why not, or None."""
         if self.breaker.outage is None and self._unsettled.stuck:
             return Outage(kind=OutageKind.COPIES, detail=self._unsettled.stuck)
+        if self.breaker.outage is None and self._journal.stuck:
+            return Outage(kind=OutageKind.JOURNAL, detail=self._journal.stuck)
         return self.breaker.outage
 
     async def begin(self) -> None:
@@ -160,8 +165,8 @@ class Availability:
         overdue = self.next_overdue()
         if overdue is not None and self._clock() >= overdue:
             detail = f"a delivery was unsettled for {self._max_unsettled_s:.0f} s"
-            if self._unsettled.stuck:
-                detail += f"; {self._unsettled.stuck}"
+            if stuck := self._unsettled.stuck or self._journal.stuck:
+                detail += f"; {stuck}"
             needs_entry = self._suspects.control_usable is False
             self.trip(Outage(kind=OutageKind.UNAVAILABLE, detail=detail, needs_entry=needs_entry), pause=True)
         if self.breaker.mode is Mode.PAUSED:

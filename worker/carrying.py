@@ -1,29 +1,40 @@
-"""One batch, carried through: read the journal, send what is still news, write what was applied, decide what follows.
+"""One batch, carried through: claim its orders, send what is still news, journal what came of it, only then let go.
 
 In that order: a crash between any two of these steps makes the broker deliver again, and the versions make that
-harmless.
+harmless. The orders stay out until the journal has everything: whoever calls for them next reads it there.
 """
 
 import random
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from worker.caller import Caller
+from worker.core.bookkeeping import history_of, record_of
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
+from worker.core.journal import BatchRecord
+from worker.core.model import Settlement
 from worker.core.outcome import Effects, Outcomes
 from worker.core.request import Request, applied_by, request_of
 from worker.core.slots import Slots
 from worker.core.verdict import Call, Judgement
 from worker.core.versions import KnownVersions
-from worker.ports import Clock, Journal
+from worker.ports import Clock, WallClock
+from worker.steadyjournal import SteadyJournal
 
 log = structlog.get_logger(__name__)
 
+Decide = Callable[[Effects], Sequence[Settlement]]
+"""From what follows to what is carried out now. Called once, as soon as it is decided."""
+
 
 class Carrier:
-    """Knows the way of a batch, and nothing of deliveries, the broker, or when a call may start."""
+    """Knows the way of a batch, and nothing of deliveries, the broker, or when a call may start.
+
+    ``worker`` is the name of this process in the journal.
+    """
 
     def __init__(
         self,
@@ -31,11 +42,13 @@ class Carrier:
         coalescer: Coalescer,
         outcomes: Outcomes,
         caller: Caller,
-        journal: Journal,
+        journal: SteadyJournal,
         slots: Slots,
         known: KnownVersions,
         counts: Counter[str],
+        worker: str,
         clock: Clock,
+        wall_us: WallClock,
     ) -> None:
         self._coalescer = coalescer
         self._outcomes = outcomes
@@ -44,18 +57,47 @@ class Carrier:
         self._slots = slots
         self._known = known
         self._counts = counts
+        self._worker = worker
         self._clock = clock
+        self._wall_us = wall_us
 
-    async def carry(self, batch: Batch) -> Effects:
-        """What follows from the call; nothing of it is carried out yet, except that the journal knows."""
-        request = await self._request(batch)
+    async def carry(self, batch: Batch, decide: Decide) -> Sequence[Settlement]:
+        """What is to be settled now: it is journalled. Nothing else of it is carried out yet."""
+        order_ids = [entry.order_id for entry in batch.entries]
+        self._coalescer.hold(order_ids)
+        try:
+            return await self._carry(batch, order_ids, decide)
+        finally:
+            self._coalescer.let_go(order_ids)
+
+    async def note(self, settlements: Sequence[Settlement]) -> None:
+        """Journal what was decided without a call."""
+        wall_us = self._wall_us()
+        history = history_of(settlements, wall_us=wall_us, worker=self._worker)
+        await self._journal.record(BatchRecord(wall_us=wall_us, history=history))
+
+    async def _carry(self, batch: Batch, order_ids: Sequence[int], decide: Decide) -> Sequence[Settlement]:
+        rows = await self._journal.claim(order_ids) if order_ids else {}
+        request = self._cover(batch, request_of(batch, rows))
         if request.fields or batch.reason is FlushReason.CONTROL:
             judgement = await self._send(batch, request)
         else:
             judgement = Judgement(call=Call.ANSWERED)
-        if applied := applied_by(request, judgement):
-            await self._journal.write(applied)
-            self._known.learn(applied)
+        applied = applied_by(request, judgement)
+        settlements = decide(self._effects(batch, request, judgement))
+        record = record_of(rows, request, judgement, applied, settlements, wall_us=self._wall_us(), worker=self._worker)
+        await self._journal.record(record)
+        self._known.learn(applied)
+        return settlements
+
+    def _cover(self, batch: Batch, request: Request) -> Request:
+        batch.entries = request.entries
+        for entry in request.covered:
+            self._outcomes.suspects.settled(entry.order_id)
+            self._coalescer.finish(entry)
+        return request
+
+    def _effects(self, batch: Batch, request: Request, judgement: Judgement) -> Effects:
         effects = self._outcomes.complete(
             batch,
             judgement,
@@ -69,15 +111,6 @@ class Carrier:
             log.warning("order.suspect", order_id=order_id, batch_id=batch.id, reason=judgement.call)
         effects.settlements += request.settlements
         return effects
-
-    async def _request(self, batch: Batch) -> Request:
-        known = await self._journal.read([entry.order_id for entry in batch.entries]) if batch.entries else {}
-        request = request_of(batch, known)
-        batch.entries = request.entries
-        for entry in request.covered:
-            self._outcomes.suspects.settled(entry.order_id)
-            self._coalescer.finish(entry)
-        return request
 
     async def _send(self, batch: Batch, request: Request) -> Judgement:
         started, orders, again = self._clock(), len(request.fields), _sent_before(batch)

@@ -30,9 +30,11 @@ from worker.core.readiness import Activity
 from worker.core.slots import Slots
 from worker.core.storm import StormGuard
 from worker.core.versions import KnownVersions
+from worker.echoes import Echoes
 from worker.permits import Permits
-from worker.ports import Clock, Intake, Journal, Settler
+from worker.ports import Clock, Intake, Ledger, Settler, WallClock, wall_us
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
+from worker.steadyjournal import SteadyJournal
 
 log = structlog.get_logger(__name__)
 
@@ -69,11 +71,13 @@ class Pipeline:
         breaker: Breaker,
         storm: StormGuard,
         caller: Caller,
-        journal: Journal,
+        journal: Ledger,
         settler: Settler,
         intake: Intake,
         limits: Limits,
+        name: str = "worker",
         clock: Clock = time.monotonic,
+        wall_us: WallClock = wall_us,
     ) -> None:
         self._schema = schema
         self._coalescer = coalescer
@@ -93,15 +97,29 @@ class Pipeline:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._group = asyncio.TaskGroup()
+        self._journal = SteadyJournal(journal, wall_us=wall_us)
         self._carrier = Carrier(
             coalescer=coalescer,
             outcomes=outcomes,
             caller=caller,
-            journal=journal,
+            journal=self._journal,
             slots=self._slots,
             known=self._known,
             counts=self.counts,
+            worker=name,
             clock=clock,
+            wall_us=wall_us,
+        )
+        self._echoes = Echoes(
+            journal=self._journal,
+            coalescer=coalescer,
+            caller=caller,
+            slots=self._slots,
+            permits=self._permits,
+            counts=self.counts,
+            may=self._may_echo,
+            clock=clock,
+            wall_us=wall_us,
         )
         host = Host(
             sink=self, tasks=self._tasks, probe=self._probe, wake=self._wake.set, own=self._own, stop=self._stop
@@ -116,6 +134,7 @@ class Pipeline:
             suspects=outcomes.suspects,
             intake=intake,
             unsettled=self._unsettled,
+            journal=self._journal,
             max_unsettled_s=limits.max_unsettled_s,
             worn_from=max(1, limits.delivery_limit // 2),
             clock=clock,
@@ -184,6 +203,7 @@ class Pipeline:
     async def _live(self) -> None:
         async with self._group:
             await self.availability.begin()
+            self._echoing = self._own(self._echoes.run, "echoes")
             await self._work()
             await self._drain()
 
@@ -209,6 +229,7 @@ class Pipeline:
         for task in self._tasks:
             task.cancel()
         self.availability.end()
+        self._echoing.cancel()
         released = len(self._unsettled)
         await self._intake.release()
         self.counts["released"] += released
@@ -262,7 +283,7 @@ class Pipeline:
         if self._early and (not self._slots.in_flight or len(self._early) >= EARLY_AT_MOST):
             early = self._admitted(self._early.take())
             if early:
-                self._spawn(partial(self._unsettled.settle, early), "settle early")
+                self._spawn(partial(self._settle_early, early), "settle early")
         while self._can_start and self._permitted():
             batch = self._coalescer.pop_ready(self._clock(), self._slots.in_flight)
             if batch is None:
@@ -293,27 +314,40 @@ class Pipeline:
             self.availability.stop_for_a_person(Outage(kind=OutageKind.STORM, detail=self._storm.detail))
         return admitted
 
+    async def _settle_early(self, early: Sequence[Settlement]) -> None:
+        await self._carrier.note(early)
+        await self._unsettled.settle(early)
+
     async def _process(self, batch: Batch) -> None:
         try:
-            effects = await self._carry(batch)
+            settlements = await self._carrier.carry(batch, partial(self._decide, batch))
         finally:
             self._slots.give_back()
         self._wake.set()
-        await self._unsettled.settle(self._admitted([*effects.settlements, *self._early.take()]))
+        await self._unsettled.settle(settlements)
         log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
 
-    async def _carry(self, batch: Batch) -> Effects:
-        effects = await self._carrier.carry(batch)
+    def _decide(self, batch: Batch, effects: Effects) -> Sequence[Settlement]:
         if batch.entries and effects.accepted:
             self.availability.breaker.applied()
         if effects.outage is not None:
             self.availability.trip(effects.outage)
-        return effects
+        return self._admitted([*effects.settlements, *self._early.take()])
 
     async def _probe(self, batch: Batch) -> bool:
-        effects = await self._carry(batch)
-        self._spawn(partial(self._unsettled.settle, self._admitted(effects.settlements)), f"settle {batch.id}")
-        return effects.accepted
+        accepted = False
+
+        def decide(effects: Effects) -> Sequence[Settlement]:
+            nonlocal accepted
+            accepted = effects.accepted
+            return self._decide(batch, effects)
+
+        settlements = await self._carrier.carry(batch, decide)
+        self._spawn(partial(self._unsettled.settle, settlements), f"settle {batch.id}")
+        return accepted
+
+    def _may_echo(self) -> bool:
+        return self.availability.running
 
     @property
     def activity(self) -> Activity:

@@ -1,6 +1,7 @@
 """What the pipeline needs from the world, named by role. Adapters implement these; tests have fakes that pass the
 same contract."""
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -250,6 +251,15 @@ class Operations(Protocol):
     async def resume(self) -> bool:
         """End a pause by hand or after a storm; False if there was none to end."""
         ...
+
+
+WallClock = Callable[[], int]
+"""Microseconds since 1970."""
+
+
+def wall_us() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1000
 
 
 Clock = Callable[[], float]

@@ -117,6 +117,17 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "topology.unverified": Event(
             "info", "Its arguments, or even its existence, could not be checked.", ("name", "why")
         ),
+        # the journal
+        "journal.unavailable": Event(
+            "error", "The journal does not answer: no call starts, nothing is acknowledged.", ("attempt", "next_try_s")
+        ),
+        "journal.available": Event("info", "The journal answers again."),
+        "journal.pruned": Event("info", "What is older than the retention was forgotten.", ("rows", "days")),
+        "journal.not_pruned": Event(
+            "warning", "The journal was away when it was to be pruned; tried again later."
+        ),
+        "echo.postponed": Event("info", "The journal does not say which orders are owed an echo; asked again soon."),
+        "echo.given_up": Event("warning", "The platform refuses to be sent an order's known values again."),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),
         "batch.settled": Event("debug", "A call and everything in it is settled.", ("orders", "took_s")),

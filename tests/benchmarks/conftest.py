@@ -23,9 +23,16 @@ class Stage:
     queues: Queues
     platform: Platform
 
-    def worker(self, name: str = "worker") -> Program:
+    def worker(self, name: str = "worker", *, journal_url: str = "memory") -> Program:
         """Start a worker on these queues; the caller ends it."""
-        return start_worker(self.folder, name, amqp_url=self.amqp_url, names=self.queues.names, platform=self.platform)
+        return start_worker(
+            self.folder,
+            name,
+            amqp_url=self.amqp_url,
+            names=self.queues.names,
+            platform=self.platform,
+            journal_url=journal_url,
+        )
 
 
 @pytest.fixture

@@ -167,8 +167,10 @@ class Platform:
             return [json.loads(line) for line in (await response.text()).splitlines()]
 
 
-def start_worker(folder: Path, name: str, *, amqp_url: str, names: Topology, platform: Platform) -> Program:
-    """The worker with default settings, on these queues and this platform."""
+def start_worker(
+    folder: Path, name: str, *, amqp_url: str, names: Topology, platform: Platform, journal_url: str = "memory"
+) -> Program:
+    """The worker with default settings but for its journal, on these queues and this platform."""
     variables = {
         "AMQP_URL": amqp_url,
         "EXCHANGE": names.exchanges[0].name,
@@ -178,7 +180,7 @@ def start_worker(folder: Path, name: str, *, amqp_url: str, names: Topology, pla
         "GRAPHQL_URL": platform.addresses["graphql_url"],
         "CLIENT_ID": Options().client_id,
         "CLIENT_SECRET": Options().client_secret,
-        "JOURNAL_URL": "memory",
+        "JOURNAL_URL": journal_url,
         "ADMIN_PORT": "0",
     }
     return Program(folder, name, "worker", "run", **{f"ORDER_WORKER_{key}": value for key, value in variables.items()})

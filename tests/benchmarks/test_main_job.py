@@ -55,13 +55,13 @@ async def test_main_job_is_fast_full_small_and_right(stage: Stage, *, in_order: 
     assert ours.rate >= max(LEAST_RATE, LEAST_RATIO * baseline.rate)
 
 
-async def work_off(stage: Stage) -> tuple[Program, float]:
+async def work_off(stage: Stage, *, journal_url: str = "memory") -> tuple[Program, float]:
     """Run a worker until the queue is empty and everything is settled; it, and the memory it had at most.
 
     It is told to stop when nothing is ready any more. Then it settles what it holds, and what it could not settle is
     back in the queue.
     """
-    async with running(stage.worker()) as worker:
+    async with running(stage.worker(journal_url=journal_url)) as worker:
         await worker.until_logged("broker.consuming")
         await stage.queues.until_taken()
         peak_mb = worker.peak_mb

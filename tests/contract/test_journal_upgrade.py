@@ -61,7 +61,7 @@ async def test_a_fresh_file_gets_its_tables_at_start(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'new.db'}"
 
     async def start() -> int:
-        async with checked_journal(url, worker="a") as journal:
+        async with checked_journal(url) as journal:
             return len(await journal.claim([1], wall_us=NOW))
 
     assert await asyncio.gather(*(start() for _ in range(3))) == [1, 1, 1]
@@ -106,5 +106,5 @@ async def test_tables_that_vanish_are_an_outage(sqlite_url: str) -> None:
 
 async def test_memory_needs_no_tables() -> None:
     """And no file."""
-    async with checked_journal("memory", worker="a") as journal:
+    async with checked_journal("memory") as journal:
         assert isinstance(journal, MemoryJournal)

@@ -3,13 +3,15 @@ when it was written."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.pipeline.modelbroker import Effects
 from tests.support.modelplatform import ModelPlatform, rest_error
 from worker.adapters.journal.memory import MemoryJournal
-from worker.core.model import Fields, Scalar, Version
+from worker.core.errors import JournalUnavailable
+from worker.core.journal import BatchRecord, Claim, OrderRow
+from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, NoAnswer, NotSent, Reply
 
 CALL_TIMEOUT_S = 15.0
@@ -144,17 +146,25 @@ class WatchedJournal(MemoryJournal):
         self._effects = effects
         self._takes_s = takes_s
         self.fault: BaseException | None = None
+        self.away = False
 
-    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
-        await asyncio.sleep(self._takes_s)
-        return await super().read(order_ids)
+    async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
+        await self._answer()
+        return await super().claim(order_ids, wall_us=wall_us)
 
-    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
-        await asyncio.sleep(self._takes_s)
+    async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
+        await self._answer()
         if self.fault is not None:
             raise self.fault
-        await super().write(applied)
-        self._effects.append(("journal", sorted(applied)))
+        moved = await super().record(record)
+        if applied := sorted(order_id for order_id, outcome in record.orders.items() if outcome.applied):
+            self._effects.append(("journal", applied))
+        return moved
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(self._takes_s)
+        if self.away:
+            raise JournalUnavailable("it is away")
 
 
 def _id_of(order: Mapping[str, Scalar]) -> int:

@@ -156,7 +156,7 @@ class ModelIntake:
         while True:
             await asyncio.sleep(self.reopen_s)
             self.generation, self._tag = self.generation + 1, 0
-            self._opened_us = _now_us()
+            self._opened_us = now_us()
             self._gone.clear()
             self.channel_open = self.consuming = True
             self._pump_soon()
@@ -200,7 +200,7 @@ class ModelIntake:
             exchange="order-updates",
             routing_key=message.routing_key,
             redelivered=message.handed_over > 1,
-            arrived_us=_now_us(),
+            arrived_us=now_us(),
             opened_us=self._opened_us,
             returns=message.handed_over - 1,
         )
@@ -252,14 +252,14 @@ class ModelSettler:
         queue.effects.append(("copy", queue.unsettled[delivery.generation, delivery.tag].number))
         match settlement.disposition:
             case Dead():
-                queue.dead.append(dead_copy(settlement, now_us=_now_us(), worker="test"))
+                queue.dead.append(dead_copy(settlement, now_us=now_us(), worker="test"))
             case Retry(tier=tier):
-                copy = retry_copy(settlement, now_us=_now_us(), worker="test")
+                copy = retry_copy(settlement, now_us=now_us(), worker="test")
                 queue.publish_later(self.delays_s[min(tier, len(self.delays_s) - 1)], copy, delivery.routing_key)
             case Ack() | Release():
                 raise AssertionError("these have no copy")
 
 
-def _now_us() -> int:
+def now_us() -> int:
     """Wall clock: it goes with the loop's clock, virtual or not."""
     return NOW_US + round(asyncio.get_running_loop().time() * 1_000_000)

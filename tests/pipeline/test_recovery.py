@@ -236,11 +236,13 @@ async def test_an_outage_while_consumption_resumes_is_probed_for(world: World) -
     """A call of before the pause fails after the probe was accepted: somebody must go on probing."""
     await world.start()
     let_go = world.platform.hold(1)
-    world.platform.script.extend([AWAY, rest_error("gone", 404)])
+    world.platform.script.append(AWAY)
     world.publish(1, 1)
     await world.advance(0.1)
+    world.platform.down = rest_error("gone", 404)
     world.publish(2, 1)
     await world.until(lambda: world.paused and not world.intake.channel_open)
+    world.platform.down = None
     world.intake.slow = asyncio.Event()
     await world.until(lambda: world.breaker.running)
     let_go.set()

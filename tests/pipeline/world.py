@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.builders import NOW_US
 from tests.pipeline.fakes import FakePlatform, FakeTokens, WatchedJournal
-from tests.pipeline.modelbroker import Effects, ModelIntake, ModelSettler, Queue
+from tests.pipeline.modelbroker import Effects, ModelIntake, ModelSettler, Queue, now_us
 from tests.support.modelplatform import ModelPlatform
 from worker.caller import Caller
 from worker.core.breaker import Breaker, Mode
@@ -86,6 +86,7 @@ class World:
                 delivery_limit=delivery_limit,
             ),
             clock=asyncio.get_running_loop().time,
+            wall_us=now_us,
         )
         self.events: dict[int, tuple[int, int]] = before.events if before else {}
         self.task: asyncio.Task[None] | None = None

@@ -6,23 +6,23 @@ A bug is a function that gets pytest's monkeypatch. Nothing in the product knows
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.generation import Generation
 from worker.adapters.amqp.settler import BrokerSettler
-from worker.carrying import Carrier
 from worker.core import request as request_module
 from worker.core.acks import AckFrame, AckLedger
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
+from worker.core.journal import BatchRecord
 from worker.core.model import AckReason, Dead, Delivery, Update, Version
 from worker.core.versions import FirstSight, KnownVersions
-from worker.ports import Journal
 from worker.settling import Unsettled
+from worker.steadyjournal import SteadyJournal
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -69,23 +69,12 @@ def ack_although_the_copy_failed(patch: Patch) -> None:
 @bug
 def ack_before_the_journal_write(patch: Patch) -> None:
     """The journal is written in the background, later than the ack."""
-    carry = Carrier.carry
+    record = SteadyJournal.record
 
-    async def early(self: Carrier, batch: Any) -> Any:
-        journal = self._journal
+    async def lazy(self: SteadyJournal, of: BatchRecord) -> None:
+        asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(record(self, of)))
 
-        class Lazy:
-            read = staticmethod(journal.read)
-
-            @staticmethod
-            async def write(applied: Any) -> None:
-                asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(journal.write(applied)))
-
-        if not isinstance(getattr(journal, "write", None), type(Lazy.write)):
-            self._journal = cast("Journal", Lazy())
-        return await carry(self, batch)
-
-    patch.setattr(Carrier, "carry", early)
+    patch.setattr(SteadyJournal, "record", lazy)
 
 
 @bug

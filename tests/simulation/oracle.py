@@ -52,6 +52,7 @@ class Oracle:
         self.by_body = {event.body: event for event in scenario.events.values()}
         self.fates = {number: Fate() for number in scenario.events}
         self.values: dict[int, dict[str, Scalar]] = {}
+        self._echoed: set[int] = set()
         self.journal: dict[int, dict[str, tuple[Version, Scalar]]] = {}
         self._witnesses = iter(scenario.witnesses)
         self._applied: dict[tuple[int, str], set[int]] = {}
@@ -154,6 +155,13 @@ class Oracle:
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
+    def may_repeat(self, order_id: int, *, allowed: bool) -> None:
+        """Whether the next call for this order may hold what is journalled already: as an echo."""
+        if allowed:
+            self._echoed.add(order_id)
+        else:
+            self._echoed.discard(order_id)
+
     def sent(self, orders: Mapping[int, Fields]) -> None:
         """A call begins: nothing in it may be older than the journal says, or there already."""
         for order_id, fields in orders.items():
@@ -161,6 +169,8 @@ class Oracle:
             for name, value in fields.items():
                 if name not in row:
                     continue
+                if row[name][1] == value and order_id in self._echoed:
+                    continue  # an echo
                 if row[name][1] == value and self.fates[event_number(value)].renewed:
                     continue  # seen anew: the same value may have a later version now
                 if row[name][1] == value:

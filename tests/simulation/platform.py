@@ -2,18 +2,22 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.simulation.oracle import Oracle
 from tests.simulation.scenario import BAD_FROM, DOOMED_FROM, Scenario, Trouble
 from tests.simulation.trace import Trace
 from tests.support.modelplatform import Refusal, reply, rest_error
+from worker.adapters.journal.memory import MemoryJournal
 from worker.core.errors import TokenRefused, TokenUnavailable
-from worker.core.model import Fields, Scalar, Version
+from worker.core.journal import BatchRecord, Claim, OrderRow
+from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, Insecure, NoAnswer, NotSent, Reply
 
 CALL_TIMEOUT_S = 15.0
+LATE_S = 30.0
+"""The latest that a call may be executed after its caller gave it up (design, Promises)."""
 BUSY_TEXT = "Temporarily not possible, please try again"
 ODD = Reply(status=503, payload=None, readable=False, excerpt="busy")
 
@@ -50,7 +54,8 @@ class SimCall:
 
 
 class SimPlatform:
-    """Executes calls in the middle of their latency, or when their caller is killed, or never: but not later."""
+    """Executes calls in the middle of their latency, when their caller is killed, late, or never. ``late`` counts those
+    that are still to come."""
 
     def __init__(self, scenario: Scenario, oracle: Oracle, trace: Trace, weather: Weather) -> None:
         self._scenario = scenario
@@ -60,6 +65,7 @@ class SimPlatform:
         self._dice = weather.dice
         self._running: dict[SimCall, None] = {}
         self._count = 0
+        self.late = 0
         self.good_token = 1
 
     async def call(self, worker: str, orders: Mapping[int, Fields], token: str) -> CallReport:
@@ -75,8 +81,8 @@ class SimPlatform:
         try:
             report = await self._answer(call, token)
         except asyncio.CancelledError:
-            if not call.done and self._dice.random() < 0.5:
-                self._execute(call)
+            if not call.done:
+                self._perhaps(call, gave_up_at=_now())
             raise
         finally:
             del self._running[call]
@@ -115,13 +121,28 @@ class SimPlatform:
 
     async def _no_answer(self, call: SimCall) -> CallReport:
         """Executed or not, nobody hears of it."""
-        if self._dice.random() < 0.5:
-            self._execute(call)
+        silent = self._weather.has(Trouble.SILENT)
+        self._perhaps(call, gave_up_at=call.began + CALL_TIMEOUT_S if silent else _now())
         self._oracle.in_vain(call.orders, alone=len(call.orders) == 1)
-        if self._weather.has(Trouble.SILENT):
+        if silent:
             await asyncio.sleep(CALL_TIMEOUT_S)
             return NoAnswer(cause="timeout")
         return Reply(status=500) if self._weather.has(Trouble.ERROR_500) else NoAnswer(cause="reset by peer")
+
+    def _perhaps(self, call: SimCall, *, gave_up_at: float) -> None:
+        """Execute it now, or late, or not at all."""
+        chance = self._dice.random()
+        if chance < 0.4:
+            self._execute(call)
+        elif chance < 0.6:
+            self.late += 1
+            at = self._dice.uniform(_now(), gave_up_at + LATE_S - 0.1)
+            asyncio.get_running_loop().call_at(at, self._execute_late, call)
+
+    def _execute_late(self, call: SimCall) -> None:
+        self.late -= 1
+        self._trace.note("late", call.number)
+        self._execute(call)
 
     # -- what it does ---------------------------------------------------------------------------------------------
 
@@ -217,33 +238,44 @@ class SimClient:
             self._token = self._platform.good_token
 
 
-class SimJournal:
-    """Implements ``ports.Journal``. It is the oracle's, so it survives every worker: a durable one."""
+class SimJournal(MemoryJournal):
+    """The real rules of claims and records. It survives every worker: a durable one. The oracle sees every record."""
 
     def __init__(self, oracle: Oracle, trace: Trace, takes_s: float = 0.001) -> None:
-        self._rows = oracle.journal
+        super().__init__(claim_s=CALL_TIMEOUT_S + LATE_S)
+        self._oracle = oracle
+        self._journalled = oracle.journal
         self._trace = trace
         self._takes_s = takes_s
 
-    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
-        """See ``ports.Journal``."""
+    async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
+        """See ``ports.Ledger``."""
         await asyncio.sleep(self._takes_s)
-        rows = self._rows
-        return {
-            order_id: {name: version for name, (version, _) in rows[order_id].items()}
-            for order_id in order_ids
-            if order_id in rows
-        }
+        rows = await super().claim(order_ids, wall_us=wall_us)
+        for order_id, row in rows.items():
+            times = (row.echo_us, row.standing and row.standing.expires_us)
+            self._oracle.may_repeat(order_id, allowed=any(time is not None and time <= wall_us for time in times))
+        return rows
 
-    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
-        """See ``ports.Journal``."""
+    @property
+    def quiet(self) -> bool:
+        """No claim stands, and no echo is owed."""
+        return not self._open
+
+    async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
+        """See ``ports.Ledger``."""
         await asyncio.sleep(self._takes_s)
+        moved = await super().record(record)
+        applied = {order_id: outcome.applied for order_id, outcome in record.orders.items() if outcome.applied}
         for order_id, fields in applied.items():
-            row = self._rows.setdefault(order_id, {})
+            row = self._journalled.setdefault(order_id, {})
             for name, (version, value) in fields.items():
                 if name not in row or row[name][0] < version:
                     row[name] = version, value
-        self._trace.note("journal", {order_id: [value for _, value in f.values()] for order_id, f in applied.items()})
+        if applied:
+            values = {order_id: [value for _, value in fields.values()] for order_id, fields in applied.items()}
+            self._trace.note("journal", values)
+        return moved
 
 
 def _status(fields: Fields, first: int) -> bool:

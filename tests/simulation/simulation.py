@@ -1,8 +1,7 @@
 """Runs one seed: a world in virtual time, the real worker in it, its troubles, and the oracle's verdict.
 
 Nothing here depends on the clock, on memory addresses or on other runs: the same seed always gives the same trace.
-Left out, because the journal does not know claims yet: a call that the platform executes after its caller gave it up,
-and two workers at once.
+Left out: two workers at once.
 """
 
 import asyncio
@@ -109,6 +108,7 @@ class Life:
                 calls_per_hour=scenario.calls_per_hour,
             ),
             clock=asyncio.get_running_loop().time,
+            wall_us=wall_us,
         )
         self.task = asyncio.create_task(self.pipeline.run(), name=f"pipeline {name}")
 
@@ -212,7 +212,7 @@ class World:
         for _ in range(REST_STEPS):
             if self.life.task.done() or self.trace.violations:
                 break
-            if self.broker.quiet and self.life.idle:
+            if self.broker.quiet and self.life.idle and self.journal.quiet and not self.platform.late:
                 return
             await self._have_a_person_look()
             if not self.scenario.takes_empty and (event := self.oracle.next_witness()) is not None:

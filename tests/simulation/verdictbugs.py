@@ -1,6 +1,7 @@
 """More deliberate bugs: in verdicts, in the isolation of bad events, and in what keeps the worker going."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tests.simulation.bugs import BUGS, Patch, bug
@@ -178,10 +179,10 @@ def no_wake_after_a_call(patch: Patch) -> None:
 
     async def process(self: Pipeline, batch: Any) -> None:
         try:
-            effects = await self._carry(batch)
+            settlements = await self._carrier.carry(batch, partial(self._decide, batch))
         finally:
             self._slots.give_back()
-        await self._unsettled.settle([*effects.settlements, *self._early.take()])
+        await self._unsettled.settle(settlements)
 
     patch.setattr(Pipeline, "_process", process)
 

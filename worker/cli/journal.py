@@ -1,20 +1,17 @@
 """``order-worker journal``: the tables of the durable journal, and what is forgotten of them."""
 
 import asyncio
-import time
 from typing import Annotated
 
 import typer
 
+from worker import pruning
 from worker.adapters.journal.memory import MEMORY
 from worker.adapters.journal.opening import checked_journal
 from worker.adapters.journal.upgrading import upgrade as upgrade_tables
 from worker.cli.config import start
 from worker.core.errors import UsageError
-
-STEP_ROWS = 1000
-"""Rows of each table in one transaction: workers wait for it a few milliseconds."""
-DAY_S = 86_400
+from worker.ports import wall_us
 
 Days = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Keep this many days instead of JOURNAL_RETENTION_DAYS.")
@@ -48,12 +45,8 @@ def prune(*, days: Days = None) -> None:
 
 
 async def _prune(url: str, days: int) -> int:
-    before_us = (time.time_ns() // 1_000_000_000 - days * DAY_S) * 1_000_000
-    forgotten = 0
     async with checked_journal(url) as kept:
-        while step := await kept.prune(before_us, limit=STEP_ROWS):
-            forgotten += step
-    return forgotten
+        return await pruning.prune(kept, days=days, wall_us=wall_us)
 
 
 def _durable(url: str) -> str:

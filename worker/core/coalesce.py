@@ -12,6 +12,8 @@ has a waiting entry and nothing out, so no order is ever in two calls at once (p
     put_back   the entry was not sent: it waits again, merged with what gathered meanwhile
     put_first  several entries take the place of one (unmerging); they go out one by one, in this order
     urge       a batch that goes out as it is, before all others, not before a given time; its lanes stay out
+    hold       nothing of these orders goes out until let_go: what came of their last call is still being journalled
+    lend       the lane of an order that has nothing to do is out, for a call that is none of the coalescer's
 
 Nothing here looks at a clock or decides what a reply means: the shell asks ``pop_ready`` when a call can start and arms
 one timer from ``next_deadline``. As long as no call can start, entries keep merging, so load makes batches fuller by
@@ -59,6 +61,8 @@ class Coalescer:
         self._ready_bytes = 0
         self._oldest = math.inf
         self._urgent: deque[tuple[float, Batch]] = deque()
+        self._held: set[int] = set()
+        self._freed: set[int] = set()
         self._seq = 0
         self._lost = -1
         self._draining = False
@@ -132,7 +136,7 @@ class Coalescer:
     def due(self, now: float, in_flight: int = 0) -> FlushReason | None:
         """Why ``pop_ready`` would hand out a batch at this moment, or None if it would not."""
         for not_before, batch in self._urgent:
-            if not_before <= now:
+            if not_before <= now and not self._is_held(batch):
                 return batch.reason
         return self._due(now, in_flight) if self._ready else None
 
@@ -140,11 +144,12 @@ class Coalescer:
         """A batch of one entry, each time of another order: a try whether the platform takes anything at all."""
         if self._ready:
             return self._take(1, FlushReason.PROBE)
-        return self._start(0) if self._urgent else None
+        index = next((i for i, (_, batch) in enumerate(self._urgent) if not self._is_held(batch)), None)
+        return None if index is None else self._start(index)
 
     def _pop_urgent(self, now: float) -> Batch | None:
         for index, (not_before, _) in enumerate(self._urgent):
-            if not_before <= now:
+            if not_before <= now and not self._is_held(self._urgent[index][1]):
                 return self._start(index)
         return None
 
@@ -203,7 +208,7 @@ class Coalescer:
 
     def next_deadline(self, in_flight: int = 0) -> float | None:
         """When ``pop_ready`` has to be asked again even if nothing else happens; None: not before something does."""
-        times = [not_before for not_before, _ in self._urgent]
+        times = [not_before for not_before, batch in self._urgent if not self._is_held(batch)]
         if self._ready:
             times.append(self._patience_until(in_flight))
         return min(times, default=None)
@@ -246,7 +251,35 @@ class Coalescer:
         """Send ``batch`` before everything else."""
         self._urgent.appendleft((0.0, batch))
 
+    def hold(self, order_ids: Collection[int]) -> None:
+        """Keep everything of these orders back until ``let_go``. They must be out."""
+        self._held.update(order_ids)
+
+    def let_go(self, order_ids: Collection[int]) -> None:
+        """What was decided of these orders since ``hold`` takes effect now."""
+        self._held.difference_update(order_ids)
+        for order_id in self._freed.intersection(order_ids):
+            self._freed.discard(order_id)
+            self._free(order_id)
+
+    def _is_held(self, batch: Batch) -> bool:
+        return bool(self._held) and any(entry.order_id in self._held for entry in batch.everything)
+
+    def lend(self, order_id: int) -> bool:
+        """Mark an order out that has nothing to do, until ``give_back``; False if it has."""
+        if order_id in self._lanes:
+            return False
+        self._lanes[order_id] = _Lane(out=True)
+        return True
+
+    def give_back(self, order_id: int) -> None:
+        """The call is over: what gathered meanwhile may go."""
+        self._free(order_id)
+
     def _free(self, order_id: int) -> None:
+        if order_id in self._held:
+            self._freed.add(order_id)
+            return
         lane = self._lanes[order_id]
         lane.out = False
         if lane.waiting:

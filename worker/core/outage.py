@@ -16,6 +16,7 @@ class OutageKind(StrEnum):
     STORM = "storm"
     MANUAL = "manual"
     COPIES = "copies"
+    JOURNAL = "journal"
 
 
 BY_HAND = frozenset({OutageKind.STORM, OutageKind.MANUAL})

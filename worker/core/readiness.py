@@ -6,6 +6,7 @@ First match wins:
     manual, storm        paused until a person resumes it
     unavailable, throttled, auth, configuration     the platform is away: holding, or paused and probing
     copies               a copy for the dead-letter queue or a retry queue cannot be placed (its detail says why)
+    journal              the journal is away, and nothing may be acknowledged that it does not know
     stalled              the watchdog found that nothing moves (its detail says what)
     not-connected        no connection to the broker (yet, or at the moment)
     not-consuming        connected, but the broker has not confirmed the consumer

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from worker.core.entry import Batch, Entry
+from worker.core.journal import OrderRow
 from worker.core.model import Ack, AckReason, Fields, Scalar, Settlement, Version
 from worker.core.verdict import Item, Judgement
 from worker.core.versions import Applied, by_version, standing, unsent
 
 CONFIRMED = (Item.APPLIED, Item.REMAPPED)
+NOTHING = OrderRow(values={}, revision=0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,11 +23,12 @@ class Request:
     settlements: list[Settlement] = field(default_factory=list)
 
 
-def request_of(batch: Batch, known: Mapping[int, Applied]) -> Request:
+def request_of(batch: Batch, known: Mapping[int, OrderRow]) -> Request:
     """Hold a batch against what is ``known`` to be applied. Covered entries come with their settlements: all Ack."""
     request = Request()
     for entry in batch.entries:
-        applied = known.get(entry.order_id, {})
+        row = known.get(entry.order_id, NOTHING)
+        applied = row.versions
         fields = unsent(entry.winners, applied)
         if fields:
             request.fields[entry.order_id] = fields
@@ -34,6 +37,11 @@ def request_of(batch: Batch, known: Mapping[int, Applied]) -> Request:
             request.covered.append(entry)
             request.settlements += _acknowledged(batch, entry, applied)
     return request
+
+
+def values_of(row: OrderRow) -> dict[str, Scalar]:
+    """The greatest known value of each field."""
+    return {name: value for name, (_, value) in row.values.items()}
 
 
 def _acknowledged(batch: Batch, entry: Entry, applied: Applied) -> list[Settlement]:

@@ -7,29 +7,36 @@ from worker.adapters.journal.memory import CLAIM_S, MEMORY, MemoryJournal
 from worker.adapters.journal.sql import SqlJournal
 from worker.adapters.journal.upgrading import Standing, refuse, standing, upgrade
 
+AnyJournal = MemoryJournal | SqlJournal
 
-@asynccontextmanager
-async def checked_journal(
-    url: str, *, worker: str = "order-worker", claim_s: float = CLAIM_S
-) -> AsyncIterator[MemoryJournal | SqlJournal]:
-    """The journal at ``url``, its tables checked. An SQLite file that has none yet gets them.
+
+def journal_at(url: str, *, worker: str = "order-worker", claim_s: float = CLAIM_S) -> AnyJournal:
+    """The journal at ``url``; nothing is connected yet. Whoever uses it calls ``check`` first, and closes it."""
+    if url == MEMORY:
+        return MemoryJournal(worker=worker, claim_s=claim_s)
+    return SqlJournal(url, worker=worker, claim_s=claim_s)
+
+
+async def check(journal: AnyJournal, url: str) -> None:
+    """Hold its tables against this version. An SQLite file that has none yet gets them.
 
     Raises JournalOutdated where a person has to upgrade it, and JournalUnavailable.
     """
-    if url == MEMORY:
-        yield MemoryJournal(worker=worker, claim_s=claim_s)
+    if isinstance(journal, MemoryJournal):
         return
-    journal = SqlJournal(url, worker=worker, claim_s=claim_s)
-    try:
-        await _check(journal, url)
-        yield journal
-    finally:
-        await journal.close()
-
-
-async def _check(journal: SqlJournal, url: str) -> None:
     found = await journal.database.run(standing)
     if found is Standing.MISSING and journal.database.is_sqlite:
         await upgrade(url)
     else:
         refuse(found)
+
+
+@asynccontextmanager
+async def checked_journal(url: str) -> AsyncIterator[AnyJournal]:
+    """The journal at ``url``, checked; closed in the end. Raises as ``check``."""
+    journal = journal_at(url)
+    try:
+        await check(journal, url)
+        yield journal
+    finally:
+        await journal.close()

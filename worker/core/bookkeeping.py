@@ -1,0 +1,106 @@
+"""What a batch leaves in the journal: the outcome of each claimed order, and a history row for each delivery.
+
+An outcome is *known* unless the call may still be executed. An echo is owed by whoever found a claim standing: its call
+may be executed after ours, and nobody else can know any more (``journal.py``). It is due when that claim has expired.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from worker.core.headers import read_history
+from worker.core.history import HistoryRow
+from worker.core.journal import BatchRecord, OrderOutcome, OrderRow, Values
+from worker.core.model import Ack, Dead, Release, Retry, Settlement
+from worker.core.request import Request
+from worker.core.verdict import Call, Judgement
+
+Applied = Mapping[int, Values]
+
+
+def record_of(
+    rows: Mapping[int, OrderRow],
+    request: Request,
+    judgement: Judgement,
+    applied: Applied,
+    settlements: Sequence[Settlement],
+    *,
+    wall_us: int,
+    worker: str,
+) -> BatchRecord:
+    """The record of a batch whose orders were claimed as ``rows``."""
+    orders = {
+        order_id: outcome_of(
+            row,
+            applied=applied.get(order_id, {}),
+            known=judgement.call is not Call.UNKNOWN or order_id not in request.fields,
+        )
+        for order_id, row in rows.items()
+    }
+    return BatchRecord(wall_us=wall_us, orders=orders, history=history_of(settlements, wall_us=wall_us, worker=worker))
+
+
+def outcome_of(row: OrderRow, *, applied: Values, known: bool, echoed_at_us: int | None = None) -> OrderOutcome:
+    """What became of one order. ``echoed_at_us``: its known values were sent at that time, and applied.
+
+    That is the echo of everything that was due by then, a claim that had expired included.
+    """
+    owed = None if row.standing is None else row.standing.expires_us
+    return OrderOutcome(
+        revision=row.revision,
+        applied=applied,
+        known=known,
+        echo_us=None if _is_due(owed, echoed_at_us) else owed,
+        echoed_us=row.echo_us if _is_due(row.echo_us, echoed_at_us) else None,
+    )
+
+
+def _is_due(time_us: int | None, at_us: int | None) -> bool:
+    return time_us is not None and at_us is not None and time_us <= at_us
+
+
+def history_of(settlements: Sequence[Settlement], *, wall_us: int, worker: str) -> list[HistoryRow]:
+    """A row for every delivery that is decided; those handed back are decided another time."""
+    return [
+        _row(settlement, wall_us=wall_us, worker=worker)
+        for settlement in settlements
+        if not isinstance(settlement.disposition, Release)
+    ]
+
+
+def _row(settlement: Settlement, *, wall_us: int, worker: str) -> HistoryRow:
+    update, properties = settlement.update, settlement.delivery.properties
+    kind, reason, detail = _named(settlement)
+    replay_id = properties.headers.get("ow-replay-id")
+    return HistoryRow(
+        at_us=wall_us,
+        disposition=kind,
+        reason=reason,
+        detail=detail,
+        order_id=None if update is None else update.order_id,
+        message_id=_producers_id(settlement) or properties.message_id or "",
+        event_id=None if update is None else update.event_id,
+        fields={} if update is None else update.fields,
+        version=None if update is None else update.version,
+        attempt=1 if update is None else update.attempt,
+        batch_id=settlement.batch_id,
+        replay_id=replay_id if isinstance(replay_id, str) else None,
+        worker=worker,
+    )
+
+
+def _producers_id(settlement: Settlement) -> str | None:
+    """The id that the producer gave: copies have one of their own."""
+    if settlement.update is not None:
+        return settlement.update.version.message_id
+    return read_history(settlement.delivery.properties.headers).message_id
+
+
+def _named(settlement: Settlement) -> tuple[str, str, str]:
+    match settlement.disposition:
+        case Ack(reason=reason):
+            return "ack", reason.value, ""
+        case Retry(reason=reason, detail=detail):
+            return "retry", reason.value, detail
+        case Dead(reason=reason, detail=detail):
+            return "dead", reason.value, detail
+        case Release():
+            return "release", "", ""
