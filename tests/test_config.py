@@ -8,9 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from worker import config
-from worker.config import PREFIX, Settings, load_settings, variable
+from worker.config import PREFIX, Settings, variable
 from worker.core.errors import UsageError
 from worker.core.settings import LogFormat, LogLevel, TopologyMode
+from worker.loading import load_settings
 from worker.settingsview import origins, settings_table, unknown_variables, written
 
 
@@ -70,6 +71,8 @@ def test_defaults_are_those_of_the_interface() -> None:
         "OAUTH_SCOPE": "order-it.order-manager.edit",
         "GRAPHQL_URL": "https://graphql.kornitx.net",
         "CALL_TIMEOUT_S": "15",
+        "RATE_PER_HOUR": "",
+        "RATE_PER_DAY": "",
         "MAX_BATCH": "100",
         "MAX_BATCH_BYTES": "1048576",
         "LINGER_S": "0.02",

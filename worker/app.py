@@ -25,6 +25,7 @@ from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
 from worker.caller import Caller
 from worker.config import Settings
 from worker.core.breaker import Breaker
+from worker.core.budget import prefetch_in_use
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.errors import ConnectionLost, UsageError
@@ -91,7 +92,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     consuming, publishing = (Link(endpoint, name=f"order-worker {role}") for role in ("consume", "publish"))
     for link in (consuming, publishing):
         stack.push_async_callback(link.close)
-    consumer = Consumer(consuming, queue=broker.queue, prefetch=broker.prefetch)
+    prefetch = prefetch_in_use(broker.prefetch, max_batch=batch.max_batch, per_hour=batch.calls_per_hour)
+    consumer = Consumer(consuming, queue=broker.queue, prefetch=prefetch)
     publisher = Publisher(publishing)
     stack.push_async_callback(publisher.close)
     plan = planned(settings.broker)
@@ -137,17 +139,30 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             max_in_flight=batch.max_in_flight,
             max_unsettled_s=batch.max_unsettled_s,
             drain_grace_s=batch.drain_grace_s,
-            prefetch=broker.prefetch,
+            prefetch=prefetch,
+            calls_per_hour=batch.calls_per_hour,
+            delivery_limit=broker.delivery_limit,
         ),
     )
+
+    async def rebuild() -> None:
+        await publisher.close()
+        await publishing.close()
+        await consumer.rebuild()
+
     watchdog = Watchdog(
-        Watch(), activity=lambda: pipeline.activity, intake=lambda: consumer.status, clock=time.monotonic
+        Watch(),
+        activity=lambda: pipeline.activity,
+        intake=lambda: consumer.status,
+        rebuild=rebuild,
+        clock=time.monotonic,
     )
     operations = WorkerOperations(
         pipeline,
         intake=lambda: consumer.status,
         token_age_s=lambda: tokens.age_s,
         stalled=lambda: watchdog.finding,
+        alive=lambda: watchdog.alive,
     )
     return _Parts(
         consuming=consuming,

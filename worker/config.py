@@ -5,29 +5,32 @@ command ``config``, ``--help`` and the README table read the descriptions from `
 at once, each naming its variables. Secrets and passwords never appear in a repr or in an error.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
 from worker.core import notation
-from worker.core.conflicts import Conflict, admin_conflicts, name_conflicts, size_conflicts, time_conflicts
+from worker.core.budget import LEAST_PER_DAY, LEAST_PER_HOUR
+from worker.core.conflicts import (
+    Conflict,
+    admin_conflicts,
+    budget_conflicts,
+    name_conflicts,
+    size_conflicts,
+    time_conflicts,
+)
 from worker.core.errors import UsageError
-from worker.core.excerpt import excerpt
-from worker.core.masking import mask_text
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
     AdminSettings,
@@ -88,6 +91,7 @@ Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, _read(not
 Delay = Annotated[float, Field(gt=0, le=4_294_967)]  # RabbitMQ keeps a time-to-live as 32 bits of milliseconds
 Delays = Annotated[tuple[Delay, ...], NoDecode, _read(notation.items), AfterValidator(notation.ascending)]
 Positive = Annotated[int, Field(ge=1)]
+Budget = BeforeValidator(lambda value: None if value == "" else value)
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
 ManagementUrl = Annotated[str, AfterValidator(notation.management_url)]
@@ -159,6 +163,17 @@ class Settings(BaseSettings):
     graphql_url: WebUrl = Field(default="https://graphql.kornitx.net", description="GraphQL endpoint.")
     call_timeout_s: Seconds = Field(
         default=15.0, description="Longest wait for one call in seconds; below DRAIN_GRACE_S."
+    )
+
+    rate_per_hour: Annotated[int | None, Budget] = Field(
+        default=None,
+        ge=LEAST_PER_HOUR,
+        description="Most calls in any hour, 6 or more; empty: no limit. Batches get fuller instead of more.",
+    )
+    rate_per_day: Annotated[int | None, Budget] = Field(
+        default=None,
+        ge=LEAST_PER_DAY,
+        description="Most calls in any day, 144 or more, spread over its hours; empty: no limit.",
     )
 
     # batching and time
@@ -322,7 +337,7 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         values = dict(self)
         conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
-        conflicts += admin_conflicts(**values)
+        conflicts += [*budget_conflicts(**values), *admin_conflicts(**values)]
         if conflicts:
             raise Conflicts(conflicts)
         return self
@@ -349,7 +364,7 @@ class Conflicts(ValueError):
 
     def __init__(self, conflicts: Sequence[Conflict]) -> None:
         self.conflicts = conflicts
-        super().__init__("; ".join(map(_conflict_line, conflicts)))
+        super().__init__("; ".join(map(conflict_line, conflicts)))
 
 
 def variable(name: str) -> str:
@@ -357,48 +372,9 @@ def variable(name: str) -> str:
     return PREFIX + name.upper()
 
 
-def load_settings() -> Settings:
-    """Read and check everything. UsageError lists every problem, one per line, and shows no secret."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            settings = Settings()
-        except ValidationError as refused:
-            raise UsageError("\n".join(_problems(refused))) from None
-        except (OSError, UnicodeError, SettingsError) as unreadable:
-            raise UsageError(f".env or a secret file cannot be read: {mask_text(str(unreadable))}") from None
-    # pydantic-settings only warns about a secret file that it cannot use, and goes on without the secret.
-    if caught:
-        raise UsageError("\n".join(f"{PREFIX}SECRETS_DIR: {warning.message}" for warning in caught))
-    return settings
-
-
-def _problems(refused: ValidationError) -> list[str]:
-    """Problems of single settings, and those conflicts that are not a consequence of them."""
-    errors = [error for error in refused.errors() if error["loc"]]
-    broken = {str(error["loc"][0]) for error in errors}
-    defaults: dict[str, Any] = {name: Settings.model_fields[name].default for name in broken}
-    lines = [_line(error) for error in errors]
-    try:
-        Settings(**defaults)
-    except ValidationError as conflicting:
-        found = [conflict for error in conflicting.errors() for conflict in error["ctx"]["error"].conflicts]
-        lines += [_conflict_line(conflict) for conflict in found if not broken.intersection(conflict.names)]
-    return lines
-
-
-def _conflict_line(conflict: Conflict) -> str:
+def conflict_line(conflict: Conflict) -> str:
+    """The variables that do not fit together, and why."""
     return f"{', '.join(map(variable, conflict.names))}: {conflict.text}"
-
-
-def _line(error: ErrorDetails) -> str:
-    name = str(error["loc"][0])
-    text = error["msg"].removeprefix("Value error, ")
-    given = error["input"]
-    shown = name not in HIDDEN and error["type"] != "value_error" and isinstance(given, str | int | float)
-    return f"{variable(name)}: {text[0].lower()}{text[1:]}" + (
-        f" (it is {excerpt(str(given), limit=40)!r})" if shown else ""
-    )
 
 
 def secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:

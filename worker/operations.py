@@ -10,7 +10,7 @@ from worker.pipeline import Pipeline
 class WorkerOperations:
     """Implements ``ports.Operations``. The callables give a snapshot of now; ``token_age_s`` is None without a token.
 
-    ``stalled`` is what the watchdog found, empty if nothing.
+    ``stalled`` is what the watchdog found, empty if nothing; ``alive`` is false once it has given up.
     """
 
     def __init__(
@@ -20,11 +20,17 @@ class WorkerOperations:
         intake: Callable[[], IntakeStatus],
         token_age_s: Callable[[], float | None],
         stalled: Callable[[], str] = str,
+        alive: Callable[[], bool] = lambda: True,
     ) -> None:
         self._pipeline = pipeline
         self._intake = intake
         self._token_age_s = token_age_s
         self._stalled = stalled
+        self._alive = alive
+
+    def alive(self) -> bool:
+        """Whether this process can still be brought to work."""
+        return self._alive()
 
     def readiness(self) -> Readiness:
         """See ``core/readiness.py``."""
@@ -48,8 +54,8 @@ class WorkerOperations:
 
     async def pause(self, detail: str) -> None:
         """Stop consuming until ``resume``."""
-        await self._pipeline.pause(detail)
+        await self._pipeline.availability.pause(detail)
 
     async def resume(self) -> bool:
         """Go on; False if it was not paused by hand."""
-        return await self._pipeline.resume_by_hand()
+        return await self._pipeline.availability.resume_by_hand()

@@ -108,6 +108,10 @@ class Outlet(Protocol):
 class Operations(Protocol):
     """What people and orchestrators ask of a running worker. May be called at any time, before it consumes as well."""
 
+    def alive(self) -> bool:
+        """False where only a new process will do."""
+        ...
+
     def readiness(self) -> Readiness:
         """Whether it does its work now, or why not."""
         ...

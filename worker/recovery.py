@@ -15,6 +15,7 @@ from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
 from worker.core.suspects import Suspects
+from worker.permits import Permits
 from worker.ports import Clock
 from worker.retrying import forever
 
@@ -58,6 +59,7 @@ class Recovery:
         consumption: Consumption,
         send: Callable[[Batch], Awaitable[bool]],
         *,
+        permits: Permits,
         clock: Clock,
         stop: asyncio.Event,
     ) -> None:
@@ -66,6 +68,7 @@ class Recovery:
         self._suspects = suspects
         self._consumption = consumption
         self._send = send
+        self._permits = permits
         self._clock = clock
         self._stop = stop
 
@@ -100,12 +103,16 @@ class Recovery:
         if number == 1 or not await self._waited_as_asked():
             raise _StillAwayError
         self._leave_to_a_person()
+        if wait_s := self._permits.wait_s(self._clock(), full=False):
+            breaker.wait(wait_s, now=self._clock())
+            raise _StillAwayError
         # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
-        if not await self._probe(number) or breaker.retry_at > self._clock():
+        batch = await self._probe_batch(number)
+        if not await self._send(batch) or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
         took_s = self._clock() - breaker.since
-        breaker.recovered()
+        breaker.recovered(by_entry=bool(batch.entries))
         self._leave_to_a_person()
         log.info("platform.recovered", after_s=round(took_s, 3))
 
@@ -124,7 +131,7 @@ class Recovery:
             pass
         return not self._stop.is_set() and breaker.retry_at <= self._clock()
 
-    async def _probe(self, number: int) -> bool:
+    async def _probe_batch(self, number: int) -> Batch:
         breaker = self._breaker
         batch = None
         if self._takes_entry(number):
@@ -132,7 +139,7 @@ class Recovery:
                 breaker.reopen(self._clock())
                 await self._consumption.resume()
             batch = self._coalescer.pop_probe()
-        return await self._send(batch or self._coalescer.batch((), FlushReason.CONTROL))
+        return batch or self._coalescer.batch((), FlushReason.CONTROL)
 
     def _takes_entry(self, number: int) -> bool:
         """Whether the next probe has to be an entry.

@@ -71,6 +71,8 @@ def settings_table() -> list[SettingRow]:
 def written(value: object) -> str:
     """A value as one would write it into the environment; secrets and passwords masked."""
     match value:
+        case None:
+            return ""
         case SecretStr():
             return MASK if value else ""
         case RulesFile():

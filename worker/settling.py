@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from worker.core.errors import CopyFailed
-from worker.core.model import Ack, Dead, Delivery, Release, Retry, Settlement, Version
+from worker.core.model import Ack, Dead, Delivery, Reason, Release, Retry, Settlement, Update, Version
 from worker.core.versions import FirstSight
 from worker.ports import Settler
 from worker.retrying import forever
@@ -23,12 +23,18 @@ class Unsettled:
 
     def __init__(self, settler: Settler, *, prefetch: int) -> None:
         self._settler = settler
-        self._open: dict[Delivery, tuple[float, Version | None]] = {}
+        self._open: dict[Delivery, tuple[float, Update | None]] = {}
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
         # so together with what is open here they are never more than the prefetch, and they are the last written ones.
         self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
         self._first_sight = FirstSight(2 * prefetch)
+        self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
+
+    @property
+    def stuck(self) -> str:
+        """Why settlements cannot be carried out: a copy could not be placed, and is tried again. Empty if none is."""
+        return next(iter(self._stuck.values()), "")
 
     def __len__(self) -> int:
         return len(self._open)
@@ -45,9 +51,9 @@ class Unsettled:
         """The unsettled delivery that arrived first and is none of these; None without one."""
         return next((delivery for delivery in self._open if delivery not in decided), None)
 
-    def add(self, delivery: Delivery, version: Version | None, now: float) -> None:
-        """A delivery arrived; ``version`` is None where its body could not be decoded."""
-        self._open[delivery] = now, version
+    def add(self, delivery: Delivery, update: Update | None, now: float) -> None:
+        """A delivery arrived; ``update`` is None where its body could not be decoded."""
+        self._open[delivery] = now, update
         self.counts["delivered"] += 1
 
     def version_of(self, delivery: Delivery) -> Version | None:
@@ -60,29 +66,55 @@ class Unsettled:
         for settled in self._settled:
             self._first_sight.remember(*settled)
         self._settled.clear()
-        for delivery, (_, version) in list(self._open.items()):
+        for delivery, (_, update) in list(self._open.items()):
             if delivery.generation <= generation:
                 del self._open[delivery]
-                if version is not None:
-                    self._first_sight.remember(delivery, version)
+                if update is not None:
+                    self._first_sight.remember(delivery, update.version)
+
+    def worn(self, returns: int) -> list[Settlement]:
+        """What came back so often already: copies that begin anew, at the same attempt.
+
+        Every release counts towards the broker's delivery limit, beyond which it dead-letters by itself. A message must
+        not end that way because the platform was away again and again.
+        """
+        detail = f"came back {returns} times or more; a new copy begins at 0"
+        again = Retry(tier=0, reason=Reason.WORN, detail=detail, counts=False)
+        return [
+            Settlement(delivery=delivery, disposition=again, update=update)
+            for delivery, (_, update) in self._open.items()
+            if delivery.returns >= returns and update is not None
+        ]
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Carry out dispositions. A copy that fails is tried again for as long as its delivery is ours to settle."""
         if not settlements:
             return
-        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=_copy_failed):
-            with attempt:
-                await self._settler.settle(settlements)
+        try:
+            await self._place(settlements)
+        finally:
+            self._stuck.pop(id(settlements), None)
         for settlement in settlements:
             if (known := self._open.pop(settlement.delivery, None)) is not None:
-                if (version := known[1]) is not None:
-                    self._settled.append((settlement.delivery, version))
+                if (update := known[1]) is not None:
+                    self._settled.append((settlement.delivery, update.version))
                 self._count(settlement)
+
+    async def _place(self, settlements: Sequence[Settlement]) -> None:
+        def noticed(error: Exception, attempt: int, wait_s: float) -> None:
+            self._stuck[id(settlements)] = str(error)
+            log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
+
+        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed):
+            with attempt:
+                await self._settler.settle(settlements)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement.disposition:
             case Ack(reason=reason):
                 self.counts[reason] += 1
+            case Retry(counts=False):
+                self.counts["renewed"] += 1
             case Retry(reason=reason, detail=detail):
                 self.counts["retried"] += 1
                 log.warning("message.retry", reason=reason, detail=detail, **_about(settlement))
@@ -134,7 +166,3 @@ def _about(settlement: Settlement) -> dict[str, object]:
         "attempt": update.attempt if update is not None else None,
         "batch_id": settlement.batch_id or None,
     }
-
-
-def _copy_failed(error: Exception, attempt: int, wait_s: float) -> None:
-    log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))

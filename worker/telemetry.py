@@ -78,6 +78,11 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "error", "Too many dead letters in a row; nothing more is dead-lettered until a person looks and resumes."
         ),
         "watchdog.stalled": Event("error", "Nothing moves, and no outage explains it; not ready until it does."),
+        "watchdog.rebuilding": Event(
+            "error", "The finding stayed: every connection to the broker is dropped and made anew."
+        ),
+        "watchdog.rebuild_failed": Event("error", "That did not work either; liveness fails next."),
+        "watchdog.gave_up": Event("error", "It did not help: liveness fails, and somebody should restart the worker."),
         "watchdog.moving": Event("info", "What the watchdog found is over."),
         "admin.listening": Event("info", "The admin interface answers.", ("url",)),
         "worker.forced_exit": Event("warning", "A second signal: leaving at once; the broker redelivers.", ("signal",)),
@@ -106,6 +111,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.delivery_failed": Event("error", "A fault of ours while taking in a delivery.", ("generation",)),
         "broker.copy_reduced": Event("warning", "A copy went out without its own headers, with a note.", ("target",)),
         "broker.copy_failed": Event("error", "A copy was not confirmed; its original stays unsettled.", ("wait_s",)),
+        "broker.not_renewed": Event(
+            "warning", "Messages near the delivery limit could not be copied before their release.", ("messages",)
+        ),
         "topology.unverified": Event("info", "It exists; its arguments could not be compared.", ("name", "why")),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),

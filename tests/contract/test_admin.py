@@ -27,6 +27,10 @@ class FakeOperations:
     def __init__(self) -> None:
         self.now = Readiness(ready=True, role="active")
         self.paused: list[str] = []
+        self.well = True
+
+    def alive(self) -> bool:
+        return self.well
 
     def readiness(self) -> Readiness:
         return self.now
@@ -82,6 +86,16 @@ async def test_not_ready_is_503_with_the_reason(client: Client, operations: Fake
 
     assert answer.status == 503
     assert await answer.json() == {"ready": False, "reason": "auth", "detail": "the secret is refused"}
+
+
+async def test_liveness_fails_only_where_a_new_process_is_needed(client: Client, operations: FakeOperations) -> None:
+    """An orchestrator restarts us for that, and for nothing that a restart could not cure."""
+    operations.now = Readiness(ready=False, reason="unavailable")
+    away = await client.get("/healthz")
+    operations.well = False
+    given_up = await client.get("/healthz")
+
+    assert (away.status, given_up.status) == (200, 503)
 
 
 @pytest.mark.parametrize("path", ["/pause", "/resume"])

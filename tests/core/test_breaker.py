@@ -102,7 +102,7 @@ def test_reopening_holds_anew() -> None:
 def test_recovery_forgets_the_outage() -> None:
     """The next one starts from nothing."""
     breaker = tripped(OutageKind.THROTTLED, wait_s=1000.0)
-    breaker.recovered()
+    breaker.recovered(by_entry=True)
 
     assert breaker == Breaker(hold_limit_s=300.0, since=100.0)
     assert breaker.trip(outage(), now=500.0, wait_s=None)
@@ -135,7 +135,7 @@ def test_a_pause_by_hand_ends_only_by_hand(by_hand: Outage) -> None:
     """No probe, no deadline and no other outage moves it."""
     breaker = Breaker(hold_limit_s=300.0)
     breaker.pause_by_hand(by_hand, now=10.0)
-    breaker.recovered()
+    breaker.recovered(by_entry=False)
     breaker.reopen(20.0)
 
     assert not breaker.expire(1e9)
@@ -165,7 +165,7 @@ def test_an_outage_that_ended_beneath_a_pause_by_hand_is_forgotten() -> None:
     """A probe that was on its way was accepted."""
     breaker = tripped()
     breaker.pause_by_hand(MANUAL, now=200.0)
-    breaker.recovered()
+    breaker.recovered(by_entry=False)
     breaker.let_go(now=300.0)
 
     assert breaker.running

@@ -8,7 +8,7 @@ from worker.core.readiness import Activity, IntakeStatus, readiness
 
 WELL = Activity(
     mode="running", reason=None, detail="", since_s=0.0, draining=False, unsettled=0, oldest_s=0.0, in_flight=0,
-    buffered=0, counts={},
+    calls_allowed=4, buffered=0, counts={},
 )  # fmt: skip
 CONSUMING = IntakeStatus(connected=True, consuming=True, generation=1, unsettled=0, delivered=3)
 

@@ -5,11 +5,21 @@ from dataclasses import replace
 import pytest
 
 from worker.core.readiness import Activity, IntakeStatus
-from worker.core.watch import BLOCKED_S, NOT_CONSUMING_S, NOT_SETTLING_S, Watch
+from worker.core.watch import (
+    BLOCKED_S,
+    CURED_S,
+    GIVE_UP_AFTER_S,
+    NOT_CONSUMING_S,
+    NOT_SETTLING_S,
+    REBUILD_AFTER_S,
+    Escalation,
+    Remedy,
+    Watch,
+)
 
 BUSY = Activity(
     mode="running", reason=None, detail="", since_s=0.0, draining=False, unsettled=7, oldest_s=1e6, in_flight=1,
-    buffered=0, counts={"delivered": 7, "applied": 3},
+    calls_allowed=4, buffered=0, counts={"delivered": 7, "applied": 3},
 )  # fmt: skip
 CONSUMING = IntakeStatus(connected=True, consuming=True, generation=1, unsettled=7, delivered=7)
 MISSING = replace(CONSUMING, consuming=False)
@@ -73,3 +83,45 @@ def test_a_known_reason_is_no_finding(known: dict[str, str | bool]) -> None:
         assert watch.look(float(second), away, MISSING, late_s=0.0) == ""
 
     assert watch.look(1000.0, BUSY, MISSING, late_s=0.0) == ""
+
+
+def test_a_finding_is_given_time_before_anything_is_done_about_it() -> None:
+    """Most end by themselves."""
+    escalation = Escalation()
+    looks = [escalation.remedy(float(now), "stalled") for now in range(int(REBUILD_AFTER_S) + 1)]
+
+    assert looks[:-1] == [Remedy.NOTHING] * int(REBUILD_AFTER_S)
+    assert looks[-1] is Remedy.REBUILD
+
+
+def test_findings_that_end_in_between_start_anew() -> None:
+    """Two short ones are not a long one."""
+    escalation = Escalation()
+    findings = ["stalled"] * 20 + [""] + ["stalled"] * 20
+
+    assert {escalation.remedy(float(now), finding) for now, finding in enumerate(findings)} == {Remedy.NOTHING}
+
+
+def test_a_finding_that_comes_back_soon_after_a_rebuild_is_the_old_one() -> None:
+    """Connections are not rebuilt for ever."""
+    escalation = Escalation()
+    escalation.remedy(0.0, "stalled")
+    escalation.remedy(REBUILD_AFTER_S, "stalled")
+    escalation.remedy(REBUILD_AFTER_S + 1.0, "")
+    again = REBUILD_AFTER_S + CURED_S / 2
+    first = escalation.remedy(again, "stalled")
+
+    assert first is Remedy.NOTHING
+    assert escalation.remedy(again + GIVE_UP_AFTER_S, "stalled") is Remedy.GIVE_UP
+
+
+def test_after_a_while_of_good_health_a_rebuild_is_tried_again() -> None:
+    """A trouble of next week is a new one."""
+    escalation = Escalation()
+    escalation.remedy(0.0, "stalled")
+    escalation.remedy(REBUILD_AFTER_S, "stalled")
+    escalation.remedy(100.0, "")
+    escalation.remedy(100.0 + CURED_S, "")
+    escalation.remedy(1000.0, "stalled")
+
+    assert escalation.remedy(1000.0 + REBUILD_AFTER_S, "stalled") is Remedy.REBUILD

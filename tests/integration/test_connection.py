@@ -111,19 +111,6 @@ async def test_cancelling_a_dial_leaves_nothing_behind() -> None:
 
 
 @pytest.mark.broker
-async def test_cancelling_a_dial_at_any_step_leaves_nothing_behind(broker: PrivateBroker) -> None:
-    """A cancellation after each number of loop steps through the whole handshake."""
-    for steps in range(0, 60, 3):
-        dialling = asyncio.create_task(dial(broker.url, name="test", heartbeat_s=10, timeout_s=5.0))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        dialling.cancel()
-        (done,) = await asyncio.gather(dialling, return_exceptions=True)
-        if not isinstance(done, BaseException):
-            await done.close()
-
-
-@pytest.mark.broker
 async def test_a_caller_that_gives_up_does_not_stop_the_dialling(broker: PrivateBroker) -> None:
     """One impatient publish must not keep the link from ever coming up."""
     async with TcpProxy(broker.port) as proxy:
@@ -163,6 +150,29 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_lost_connection() -> No
     with pytest.raises(ConnectionLost, match="stuck"):
         async with within(5.0, "acking"):
             raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    "becomes", [None, RuntimeError("closed"), BrokerRefused("no")], ids=["nothing", "error", "ours"]
+)
+async def test_a_real_cancellation_that_the_library_swallows_comes_out(becomes: Exception | None) -> None:
+    """Closing a channel, aiormq takes our cancellation for one of its own."""
+    entered = asyncio.Event()
+
+    async def close() -> None:
+        async with within(5.0, "closing"):
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if becomes is not None:
+                    raise becomes from None
+
+    task = asyncio.create_task(close())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_a_real_cancellation_passes() -> None:

@@ -254,41 +254,39 @@ async def test_release_while_dialling_leaves_nothing_behind(queues: Topology, si
     assert sink.losses == []
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10, 20, 40])
-async def test_cancelling_an_acknowledgement_ends_the_generation(
-    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink, steps: int
+async def test_a_rebuild_makes_everything_anew_and_gives_back_what_was_unsettled(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
-    """Whenever it is cancelled: it was not begun, it was done, or the generation ends and the rest comes again."""
-    await publish(outside, queues, 30)
+    """Another connection, another channel, the same messages, the whole prefetch; while it is dialled as well."""
+    await publish(outside, queues, 5)
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as consumer:
+        await sink.until_count(5)
+        await consumer.rebuild()
+        await sink.until_count(10)
+        await proxy.refuse()
+        await proxy.cut()
+        await sink.until(lambda heard: 2 in heard.losses)
+        await consumer.rebuild()
+        await proxy.heal()
+        deliveries = await sink.until_count(15)
+
+        assert sink.losses == [1, 2]
+        assert {(each.generation, each.body) for each in deliveries[5:10]} == {
+            (2, each.body) for each in deliveries[:5]
+        }
+        assert await consumer.acknowledge(3, tags(deliveries[10:]))
+    await outside.until_ready(queues.work_queue, 0)
+
+
+async def test_a_rebuild_of_a_consumer_that_was_released_does_not_consume(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """A pause stays a pause."""
     async with consuming(broker.url, queues, sink) as consumer:
-        await sink.until_count(30)
-        acking = asyncio.create_task(consumer.acknowledge(1, [[tag] for tag in range(2, 31)]))
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        acking.cancel()
-        (result,) = await asyncio.gather(acking, return_exceptions=True)
+        await consumer.release()
+        await consumer.rebuild()
+        await publish(outside, queues, 1)
+        await outside.until_ready(queues.work_queue, 1)
 
-        if steps == 0 or result is True:
-            assert sink.losses == []
-        else:
-            assert sink.losses == [1]
-            assert (await sink.until_count(31))[30].redelivered
-
-
-@pytest.mark.parametrize("steps", [0, 1, 3, 6, 10, 15, 25, 50])
-async def test_cancelling_open_cancel_and_release_leaves_no_task(
-    broker: PrivateBroker, queues: Topology, sink: RecordingSink, steps: int
-) -> None:
-    """Cancelled at any step, a later release still tidies up."""
-    link = Link(endpoint(broker.url), name="consume")
-    consumer = Consumer(link, queue=queues.work_queue, prefetch=10)
-    for action in (consumer.open(sink), consumer.cancel(), consumer.open(sink), consumer.release()):
-        doing = asyncio.create_task(action)
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        doing.cancel()
-        await asyncio.gather(doing, return_exceptions=True)
-    await consumer.release()
-    await link.close()
-
-    assert not consumer.status.consuming
+        assert not consumer.status.connected
+        assert sink.deliveries == []

@@ -166,18 +166,3 @@ async def test_no_connection_at_all_is_told_in_time(queues: Topology) -> None:
     with pytest.raises(CopyFailed):
         await publisher.place("", queues.dead_queue, b"", Properties())
     await link.close()
-
-
-@pytest.mark.parametrize("steps", [0, 1, 3, 6, 10, 15, 25, 40])
-async def test_cancelling_a_publish_leaves_no_task_and_a_working_publisher(
-    publisher: Publisher, outside: Outside, queues: Topology, steps: int
-) -> None:
-    """Cancelled at any step, the next one is confirmed."""
-    publishing = asyncio.create_task(publisher.place("", queues.dead_queue, b"", Properties()))
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    publishing.cancel()
-    await asyncio.gather(publishing, return_exceptions=True)
-    await publisher.place("", queues.retry_exchanges[1], b"", Properties())
-
-    assert await outside.ready(queues.retry_exchanges[1]) <= 1

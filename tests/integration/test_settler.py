@@ -200,17 +200,3 @@ async def test_a_tier_beyond_the_last_is_the_last(bench: Bench) -> None:
     await bench.settler().settle(settlements(deliveries, retry(9)))
 
     await bench.outside.until_ready(bench.names.retry_exchanges[-1], 1)
-
-
-@pytest.mark.parametrize("steps", [0, 1, 3, 8, 20, 40, 80])
-async def test_cancelling_a_settlement_loses_nothing(bench: Bench, steps: int) -> None:
-    """Cancelled at any step: the original is still with the broker, or its copy is."""
-    deliveries = await bench.deliveries(1, 2, 3)
-    settling = asyncio.create_task(bench.settler().settle(settlements(deliveries, DEAD, DEAD, DEAD)))
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    settling.cancel()
-    await asyncio.gather(settling, return_exceptions=True)
-    original = await bench.left() if bench.consumer.status.generation == 1 else 3
-
-    assert original + await bench.outside.ready(bench.names.dead_queue) >= 3

@@ -37,7 +37,7 @@ class Bench:
     def deliver(self, tag: int, returns: int = 0) -> Delivery:
         self.generation.ledger.delivered(tag)
         delivery = make_delivery(tag=tag, redelivered=returns > 0)
-        delivery.returns = returns
+        delivery.returns = delivery.unexplained = returns
         self.width.sort(self.generation, delivery)
         return delivery
 

@@ -38,7 +38,8 @@ class FakePlatform:
     """Implements ``ports.Platform``: half the latency, do it, the other half, answer.
 
     ``script`` holds the answers of the next calls (the model's own where it says None), then ``down`` is the answer to
-    all of them while it is set. Scripted calls change nothing, except that LOST ones are done before they get lost.
+    all of them while it is set, ``orders_down`` to all but control calls. Scripted calls change nothing, except that
+    LOST ones are done before they get lost.
     """
 
     def __init__(self, effects: Effects, model: ModelPlatform | None = None) -> None:
@@ -46,6 +47,7 @@ class FakePlatform:
         self.latency_s = 0.05
         self.script: deque[CallReport | None] = deque()
         self.down: CallReport | None = None
+        self.orders_down: CallReport | None = None
         self.hangs = False
         self.empty_fails = False
         self.held: dict[int, asyncio.Event] = {}
@@ -87,6 +89,8 @@ class FakePlatform:
             return rest_error("invalid token", status=401)
         if self.empty_fails and not requested:
             return Reply(status=500, payload=None, readable=False, excerpt="index out of range")
+        if requested and self.orders_down is not None:
+            return self.orders_down
         if scripted is not None and scripted is not LOST:
             return scripted
         answer = self.model(requested)

@@ -13,6 +13,7 @@ from tests.builders import NOW_US
 from worker.core.errors import CopyFailed
 from worker.core.headers import Copy, dead_copy, retry_copy
 from worker.core.model import Ack, Dead, Delivery, Properties, Release, Retry, Settlement
+from worker.core.returns import Survived
 from worker.ports import Sink
 
 Effects = list[tuple[str, object]]
@@ -69,6 +70,11 @@ class Queue:
         self.ready.extendleft(reversed(list(back)))
 
     @property
+    def all_messages(self) -> list[Message]:
+        """Ready or unsettled."""
+        return [*self.ready, *self.unsettled.values()]
+
+    @property
     def quiet(self) -> bool:
         """Nothing ready, unsettled or waiting in a tier."""
         return not self.ready and not self.unsettled and not self.delayed
@@ -89,6 +95,7 @@ class ModelIntake:
         self.fault: BaseException | None = None
         self.slow: asyncio.Event | None = None
         self._tag = 0
+        self._survived = Survived(2 * prefetch)
         self._opened_us = 0
         self._sink: Sink | None = None
         self._gone = asyncio.Event()
@@ -195,6 +202,9 @@ class ModelIntake:
             arrived_us=_now_us(),
             opened_us=self._opened_us,
             returns=message.handed_over - 1,
+            unexplained=self._survived.unexplained(
+                message.properties.message_id, message.body, message.handed_over - 1
+            ),
         )
 
 

@@ -33,7 +33,7 @@ async def test_pause_hands_everything_back_and_stays_until_resume(world: World) 
     world.platform.gate.clear()
     world.publish(1, 1)
     await world.until(lambda: world.platform.sent)
-    await world.pipeline.pause("maintenance")
+    await world.pipeline.availability.pause("maintenance")
     world.platform.gate.set()
     world.publish(2, 1)
     await world.advance(0.5)
@@ -45,7 +45,7 @@ async def test_pause_hands_everything_back_and_stays_until_resume(world: World) 
     assert len(world.platform.calls) == calls
     assert reasons(world) == ("paused", "manual")
     assert world.pipeline.activity.detail == "maintenance"
-    assert await world.pipeline.resume_by_hand()
+    assert await world.pipeline.availability.resume_by_hand()
     await world.until_settled()
     assert world.fates().total() == 2
     assert reasons(world) == ("running", None)
@@ -54,10 +54,11 @@ async def test_pause_hands_everything_back_and_stays_until_resume(world: World) 
 async def test_pause_and_resume_twice_are_harmless(world: World, logs: Logs) -> None:
     """The second resume says that there was nothing to end."""
     await world.start()
-    await world.pipeline.pause("a")
-    await world.pipeline.pause("b")
+    await world.pipeline.availability.pause("a")
+    await world.pipeline.availability.pause("b")
     assert world.pipeline.activity.detail == "b"
-    first, second = await world.pipeline.resume_by_hand(), await world.pipeline.resume_by_hand()
+    first = await world.pipeline.availability.resume_by_hand()
+    second = await world.pipeline.availability.resume_by_hand()
     world.publish(1, 1)
     await world.until_settled()
 
@@ -72,7 +73,7 @@ async def test_resume_does_not_end_an_outage(world: World) -> None:
     world.publish(1, 1)
     await world.until(lambda: world.holding)
 
-    assert not await world.pipeline.resume_by_hand()
+    assert not await world.pipeline.availability.resume_by_hand()
     assert world.holding
     world.platform.down = None
     await world.until_settled()
@@ -84,12 +85,12 @@ async def test_a_pause_during_an_outage_ends_the_probing_and_resume_takes_it_up(
     world.platform.down = AWAY
     world.publish(1, 1)
     await world.until(lambda: world.holding)
-    await world.pipeline.pause("quiet")
+    await world.pipeline.availability.pause("quiet")
     await world.advance(10.0)
     calls = len(world.platform.calls)
     await world.advance(3600.0)
     assert len(world.platform.calls) == calls
-    assert await world.pipeline.resume_by_hand()
+    assert await world.pipeline.availability.resume_by_hand()
     assert world.holding
     await world.until(lambda: len(world.platform.calls) > calls)
     world.platform.down = None
@@ -108,26 +109,26 @@ async def test_an_accepted_probe_does_not_end_a_pause_by_hand(world: World) -> N
     world.platform.gate.clear()
     calls = len(world.platform.calls)
     await world.until(lambda: len(world.platform.calls) > calls)
-    await world.pipeline.pause("quiet")
+    await world.pipeline.availability.pause("quiet")
     world.platform.gate.set()
     await world.advance(60.0)
 
     assert reasons(world) == ("paused", "manual")
     assert not world.intake.channel_open
-    assert await world.pipeline.resume_by_hand()
+    assert await world.pipeline.availability.resume_by_hand()
     assert world.breaker.mode is Mode.RUNNING
     await world.until_settled()
 
 
 async def test_a_worker_paused_before_it_begins_does_not_consume(world: World) -> None:
     """The admin interface answers before the broker is connected."""
-    await world.pipeline.pause("not yet")
+    await world.pipeline.availability.pause("not yet")
     world.publish(1, 1)
     world.task = asyncio.create_task(world.pipeline.run(), name="pipeline")
     await world.advance(100.0)
 
     assert world.intake.generation == 0
-    assert await world.pipeline.resume_by_hand()
+    assert await world.pipeline.availability.resume_by_hand()
     await world.until_settled()
     assert world.fates() == {AckReason.APPLIED: 1}
 
@@ -135,11 +136,11 @@ async def test_a_worker_paused_before_it_begins_does_not_consume(world: World) -
 async def test_a_paused_worker_stops_at_once(world: World) -> None:
     """There is nothing to wait for."""
     await world.start()
-    await world.pipeline.pause("quiet")
+    await world.pipeline.availability.pause("quiet")
     world.publish(1, 1)
 
     assert await world.stop() < 1.0
-    assert not await world.pipeline.resume_by_hand()
+    assert not await world.pipeline.availability.resume_by_hand()
 
 
 async def test_a_storm_of_invalid_events_pauses_before_the_dead_letters_pile_up(guarded: World, logs: Logs) -> None:
@@ -154,7 +155,7 @@ async def test_a_storm_of_invalid_events_pauses_before_the_dead_letters_pile_up(
     assert len(guarded.queue.dead) + len(guarded.queue.ready) == 30
     assert reasons(guarded) == ("paused", "storm")
     assert [line["event"] for line in logs if line["event"] == "storm.paused"] == ["storm.paused"]
-    assert await guarded.pipeline.resume_by_hand()
+    assert await guarded.pipeline.availability.resume_by_hand()
     await guarded.until_settled()
     assert len(guarded.queue.dead) == 30
 
@@ -193,7 +194,7 @@ async def test_a_resume_that_comes_at_once_still_gets_the_withheld_ones_back(gua
     for _ in range(25):
         guarded.publish_raw(b"not json")
     await guarded.until(lambda: guarded.breaker.by_hand)
-    assert await guarded.pipeline.resume_by_hand()
+    assert await guarded.pipeline.availability.resume_by_hand()
     await guarded.until_settled()
 
     assert len(guarded.queue.dead) == 25

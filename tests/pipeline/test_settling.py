@@ -1,4 +1,4 @@
-"""Copies that fail: tried again for as long as the delivery is ours, and nobody else waits for them."""
+"""Copies that fail: a pause with that reason, tried again for as long as the delivery is ours."""
 
 from tests.pipeline.world import World
 from worker.core.model import AckReason, Dead, Settlement
@@ -8,17 +8,19 @@ def is_dead(settlement: Settlement) -> bool:
     return isinstance(settlement.disposition, Dead)
 
 
-async def test_a_copy_that_fails_is_tried_again_and_blocks_only_its_own(world: World) -> None:
-    """Dead letters cannot be placed for a minute: good events of before, meanwhile and the same batch are settled."""
+async def test_a_copy_that_fails_is_tried_again_and_no_further_call_starts(world: World) -> None:
+    """Dead letters cannot be placed for a minute: what was decided with them is settled, what comes then waits, and the
+    worker says why it is not ready."""
     await world.start()
     world.settler.refuses = is_dead
-    poison = world.publish_raw(b"poison")
     good = [world.publish(order_id, 1) for order_id in range(1, 11)]
+    poison = world.publish_raw(b"poison")
     await world.until(lambda: set(good) <= world.queue.acked.keys(), 5.0)
-    later = world.publish(11, 1)
-    await world.until(lambda: later in world.queue.acked, 5.0)
+    world.publish(11, 1)
     await world.advance(60.0)
     assert poison not in world.queue.acked
+    assert world.pipeline.activity.reason == "copies"
+    assert world.platform.sent == [list(range(1, 11))]
     world.settler.refuses = lambda _: False
     await world.until_settled(10.0)
 
@@ -68,3 +70,22 @@ async def test_a_lost_channel_ends_the_tries(world: World) -> None:
 
     assert len(world.queue.dead) == 1
     assert world.pipeline.counts["dead"] == 1
+
+
+async def test_copies_that_fail_for_too_long_hand_everything_back_and_it_is_tried_again(world: World) -> None:
+    """No delivery stays unsettled beyond the limit, whatever the reason; when the broker takes copies again, all ends
+    by itself."""
+    await world.start()
+    world.settler.refuses = is_dead
+    world.publish_raw(b"poison")
+    await world.until(lambda: world.intake.releases == 1, 1000.0)
+    outage = world.breaker.outage
+    await world.until(lambda: len(world.queue.unsettled) == 1, 60.0)
+    world.settler.refuses = lambda _: False
+    await world.until_settled(10.0)
+
+    assert outage is not None
+    assert "unsettled for 900 s" in outage.detail
+    assert "refuses the copy" in outage.detail
+    assert len(world.queue.dead) == 1
+    assert world.pipeline.activity.reason is None

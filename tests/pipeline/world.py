@@ -49,6 +49,8 @@ class World:
         prefetch: int = 2000,
         max_attempts: int = 5,
         storm_ratio: float = 1.0,
+        calls_per_hour: int | None = None,
+        delivery_limit: int = 100,
         before: "World | None" = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
@@ -80,6 +82,8 @@ class World:
                 max_unsettled_s=max_unsettled_s,
                 drain_grace_s=drain_grace_s,
                 prefetch=prefetch,
+                calls_per_hour=calls_per_hour,
+                delivery_limit=delivery_limit,
             ),
             clock=asyncio.get_running_loop().time,
         )

@@ -6,13 +6,14 @@ A bug is a function that gets pytest's monkeypatch. Nothing in the product knows
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.generation import Generation
 from worker.adapters.amqp.settler import BrokerSettler
+from worker.carrying import Carrier
 from worker.core import request as request_module
 from worker.core.acks import AckFrame, AckLedger
 from worker.core.coalesce import Coalescer
@@ -20,7 +21,7 @@ from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
 from worker.core.model import AckReason, Dead, Delivery, Update, Version
 from worker.core.versions import FirstSight, KnownVersions
-from worker.pipeline import Pipeline
+from worker.ports import Journal
 from worker.settling import Unsettled
 
 Patch = pytest.MonkeyPatch
@@ -68,9 +69,9 @@ def ack_although_the_copy_failed(patch: Patch) -> None:
 @bug
 def ack_before_the_journal_write(patch: Patch) -> None:
     """The journal is written in the background, later than the ack."""
-    process = Pipeline._process
+    carry = Carrier.carry
 
-    async def early(self: Pipeline, batch: Any) -> None:
+    async def early(self: Carrier, batch: Any) -> Any:
         journal = self._journal
 
         class Lazy:
@@ -81,10 +82,10 @@ def ack_before_the_journal_write(patch: Patch) -> None:
                 asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(journal.write(applied)))
 
         if not isinstance(getattr(journal, "write", None), type(Lazy.write)):
-            self._journal = Lazy()
-        await process(self, batch)
+            self._journal = cast("Journal", Lazy())
+        return await carry(self, batch)
 
-    patch.setattr(Pipeline, "_process", early)
+    patch.setattr(Carrier, "carry", early)
 
 
 @bug

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.simulation.bugs import BUGS, Patch, bug
+from worker.carrying import Carrier
 from worker.core import verdict as verdict_module
 from worker.core.entry import Entry
 from worker.core.model import Dead, Fields, Reason, Retry
@@ -60,15 +61,15 @@ def no_answer_is_applied(patch: Patch) -> None:
 
 
 def _judge_unknown_as(patch: Patch, item: Item) -> None:
-    decide = Pipeline._send
+    decide = Carrier._send
 
-    async def hopeful(self: Pipeline, batch: Any, request: Any) -> Judgement:
+    async def hopeful(self: Carrier, batch: Any, request: Any) -> Judgement:
         judgement = await decide(self, batch, request)
         if judgement.call is not Call.UNKNOWN:
             return judgement
         return Judgement(call=Call.ANSWERED, items={number: ItemVerdict(item=item) for number in request.fields})
 
-    patch.setattr(Pipeline, "_send", hopeful)
+    patch.setattr(Carrier, "_send", hopeful)
 
 
 @bug
@@ -177,9 +178,9 @@ def no_wake_after_a_call(patch: Patch) -> None:
 
     async def process(self: Pipeline, batch: Any) -> None:
         try:
-            effects = await self._call(batch)
+            effects = await self._carry(batch)
         finally:
-            self._in_flight -= 1
+            self._slots.give_back()
         await self._unsettled.settle([*effects.settlements, *self._early.take()])
 
     patch.setattr(Pipeline, "_process", process)
@@ -188,4 +189,4 @@ def no_wake_after_a_call(patch: Patch) -> None:
 @bug
 def spin_while_paused(patch: Patch) -> None:
     """The loop's timer is for a call that cannot start."""
-    patch.setattr(Pipeline, "_next_call", lambda self: self._coalescer.next_deadline(self._in_flight))
+    patch.setattr(Pipeline, "_next_call", lambda self: self._coalescer.next_deadline(self._slots.in_flight))

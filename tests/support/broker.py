@@ -73,6 +73,15 @@ class RecordingSink:
         return self.deliveries
 
 
+async def until_channels(connection: AbstractConnection, count: int) -> None:
+    """Wait until the connection has no more channels than these. A number is free once the broker confirmed it."""
+    assert connection.transport is not None
+    numbers = connection.transport.connection.channels
+    async with asyncio.timeout(DEADLINE_S):
+        while len(numbers) > count:  # noqa: ASYNC110 - the library does not tell
+            await asyncio.sleep(0.001)
+
+
 def update_of(delivery: Delivery, *, order_id: int, time_us: int = 0, attempt: int = 1) -> Update:
     """An update as the decoder might make it of this delivery."""
     version = Version(time_us, -1, time_us, delivery.properties.message_id or "")

@@ -10,6 +10,7 @@ With a token set, the lines marked so need ``Authorization: Bearer <token>``. Pr
 secrets to send, and the answers hold none.
 """
 
+import asyncio
 import errno
 import hmac
 import json
@@ -68,13 +69,22 @@ class AdminServer:
         self._runner = web.AppRunner(
             application(self._operations, self._settings.admin_token), access_log=None, shutdown_timeout=SHUTDOWN_S
         )
+        # In a task of its own: asyncio forgets a listening socket when it is cancelled right behind its opening.
+        starting = asyncio.create_task(self._start(self._runner), name="open the admin interface")
         try:
-            await self._runner.setup()
-            await web.TCPSite(self._runner, host, port).start()
+            await asyncio.shield(starting)
         except OSError as error:
             await self.close()
             raise UsageError(_refusal(host, port, error)) from error
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])
+            await self.close()
+            raise
         log.info("admin.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def _start(self, runner: web.AppRunner) -> None:
+        await runner.setup()
+        await web.TCPSite(runner, self._settings.admin_host, self._settings.admin_port).start()
 
 
 def application(operations: Operations, token: str) -> web.Application:
@@ -98,7 +108,8 @@ class _Routes:
         self._operations = operations
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        return web.json_response({"alive": True})
+        alive = self._operations.alive()
+        return web.json_response({"alive": alive}, status=200 if alive else 503)
 
     async def readyz(self, _request: web.Request) -> web.Response:
         now = self._operations.readiness()

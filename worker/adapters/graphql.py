@@ -77,8 +77,14 @@ class GraphqlPlatform:
     async def close(self) -> None:
         """Drop all connections. A call in flight then reports NoAnswer."""
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()  # type: ignore[no-untyped-call]
+        if session is None:
+            return
+        task = asyncio.current_task()
+        asked_before = task.cancelling() if task is not None else 0
+        await session.close()  # type: ignore[no-untyped-call]
+        if task is not None and task.cancelling() > asked_before:
+            # The libraries below close in spite of a cancellation, and forget it.
+            raise asyncio.CancelledError
 
     async def __aenter__(self) -> Self:
         await self.open()

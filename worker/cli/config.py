@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from worker import telemetry
-from worker.config import Settings, load_settings, variable
+from worker.config import Settings, variable
+from worker.loading import load_settings
 from worker.settingsview import UnknownVariable, origins, settings_table, unknown_variables, written
 
 log = structlog.get_logger(__name__)

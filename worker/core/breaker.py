@@ -8,12 +8,16 @@
 HOLDING keeps everything unsettled in memory and lets only probes through. PAUSED has handed everything back to the
 broker and consumes nothing, so the broker and its tools see it. Both end by themselves as soon as a probe is accepted.
 
+A control call touches no order, so an accepted one may prove nothing: where calls fail again before any order was
+applied, the next probes are entries (``needs_entry``). Otherwise a platform that only minds orders (a missing scope is
+one case) would have every message handed back and fetched again at the rate of the probes.
+
 A pause by hand, or one after which a person has to look (``BY_HAND``), outranks all this: it begins at once from any
 state, nobody probes, and only ``let_go`` ends it. An outage of the platform that was known before, or was reported
 meanwhile, is then taken up again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from worker.core.outage import BY_HAND, Outage, OutageKind
@@ -40,6 +44,7 @@ class Breaker:
     retry_at: float = 0.0
     throttled: int = 0
     beneath: Outage | None = None
+    unproved: bool = False
 
     def trip(self, outage: Outage, *, now: float, wait_s: float | None) -> bool:
         """Note an outage; ``wait_s`` is how long the platform asked us to wait, if it did. True if the mode changed.
@@ -47,6 +52,8 @@ class Breaker:
         An outage that a later call reports while one is known only updates what is known of it.
         """
         before = self.mode
+        if self.unproved:
+            outage = replace(outage, needs_entry=True)
         if self.mode is Mode.RUNNING:
             self.since = now
             self.mode = Mode.HOLDING
@@ -57,7 +64,7 @@ class Breaker:
         if outage.kind is OutageKind.THROTTLED:
             self.throttled += 1
         if wait_s is not None:
-            self.retry_at = max(self.retry_at, now + wait_s)
+            self.wait(wait_s, now=now)
         if (outage.kind in IMMEDIATE and not outage.needs_entry) or self.retry_at - now > self.hold_limit_s:
             self.mode = Mode.PAUSED
         return self.mode is not before
@@ -81,6 +88,10 @@ class Breaker:
         """Hand back at once, whatever the hold limit says."""
         self.mode = Mode.PAUSED
 
+    def wait(self, wait_s: float, *, now: float) -> None:
+        """Nobody may call or probe for so long."""
+        self.retry_at = max(self.retry_at, now + wait_s)
+
     def expire(self, now: float) -> bool:
         """Turn a hold that lasted too long into a pause; True if that happened now."""
         if self.mode is Mode.HOLDING and now >= self.since + self.hold_limit_s:
@@ -95,8 +106,13 @@ class Breaker:
         self.mode = Mode.HOLDING
         self.since = now
 
-    def recovered(self) -> None:
+    def applied(self) -> None:
+        """The platform took an order: it works, whatever control calls say."""
+        self.unproved = False
+
+    def recovered(self, *, by_entry: bool) -> None:
         """A probe was accepted. Under a pause by hand that only ends the outage beneath."""
+        self.unproved = not by_entry
         if self.by_hand:
             self.beneath = None
         else:

@@ -129,6 +129,13 @@ class Coalescer:
         reason = self._due(now, in_flight)
         return None if reason is None else self._take(self._max_batch, reason)
 
+    def due(self, now: float, in_flight: int = 0) -> FlushReason | None:
+        """Why ``pop_ready`` would hand out a batch at this moment, or None if it would not."""
+        for not_before, batch in self._urgent:
+            if not_before <= now:
+                return batch.reason
+        return self._due(now, in_flight) if self._ready else None
+
     def pop_probe(self) -> Batch | None:
         """A batch of one entry, each time of another order: a try whether the platform takes anything at all."""
         if self._ready:

@@ -4,6 +4,8 @@ import ipaddress
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from worker.core.budget import TURN_S
+
 
 @dataclass(slots=True, frozen=True)
 class Conflict:
@@ -50,6 +52,24 @@ def size_conflicts(*, prefetch: int, max_batch: int, max_in_flight: int, **_othe
             ("prefetch", "max_batch", "max_in_flight"),
             f"a prefetch of {prefetch} cannot fill {max_in_flight} batches of {max_batch}; raise the prefetch (2000 is "
             "the most) or lower one of the others",
+        )
+
+
+def budget_conflicts(
+    *,
+    rate_per_hour: int | None,
+    rate_per_day: int | None,
+    call_timeout_s: float,
+    max_unsettled_s: float,
+    **_others: object,
+) -> Iterator[Conflict]:
+    """A message may have to wait ten minutes for a call that the budget allows."""
+    names = tuple(n for n, v in (("rate_per_hour", rate_per_hour), ("rate_per_day", rate_per_day)) if v is not None)
+    if names and TURN_S + 2 * call_timeout_s >= max_unsettled_s:
+        yield Conflict(
+            (*names, "max_unsettled_s"),
+            f"with a budget of calls a message may wait {TURN_S} s for one and then needs its answer, which does not "
+            f"fit into {max_unsettled_s:g} s unsettled; raise the last or leave the budget out",
         )
 
 

@@ -105,10 +105,12 @@ def message_id_of(properties: Properties, history: History) -> str:
 
 
 def retry_copy(settlement: Settlement, *, now_us: int, worker: str) -> Copy:
-    """The copy for a retry tier: one attempt more, the version of the first sight. The disposition must be Retry."""
+    """The copy for a retry tier: one attempt more (if it ``counts``), the version of the first sight. The disposition
+    must be Retry."""
     if not isinstance(settlement.disposition, Retry):
         raise TypeError("only a Retry has a retry copy")
-    return _copy(settlement, settlement.disposition, counted=1, now_us=now_us, worker=worker)
+    counted = 1 if settlement.disposition.counts else 0
+    return _copy(settlement, settlement.disposition, counted=counted, now_us=now_us, worker=worker)
 
 
 def dead_copy(settlement: Settlement, *, now_us: int, worker: str) -> Copy:

@@ -64,7 +64,7 @@ class Delivery:
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
     ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock,
     microseconds). ``returns`` counts how often it was handed over before and came back, 0 where the broker does not
-    tell.
+    tell; ``unexplained`` are those that this process did not live through (``returns.py``).
     """
 
     generation: int
@@ -77,6 +77,7 @@ class Delivery:
     arrived_us: int = 0
     opened_us: int = 0
     returns: int = 0
+    unexplained: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -108,6 +109,7 @@ class Reason(StrEnum):
     TERMINAL_ORDER = "terminal-order"
     CRASH_SUSPECT = "crash-suspect"
     BUSY = "busy"
+    WORN = "worn"
 
 
 class AckReason(StrEnum):
@@ -127,11 +129,15 @@ class Ack:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Retry:
-    """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge."""
+    """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge.
+
+    ``counts`` is false where nothing was tried: then the attempt stays as it is.
+    """
 
     tier: int
     reason: Reason
     detail: str
+    counts: bool = True
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ class OutageKind(StrEnum):
     CONFIGURATION = "configuration"
     STORM = "storm"
     MANUAL = "manual"
+    COPIES = "copies"
 
 
 BY_HAND = frozenset({OutageKind.STORM, OutageKind.MANUAL})

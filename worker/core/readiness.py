@@ -5,6 +5,7 @@ First match wins:
     draining             asked to stop
     manual, storm        paused until a person resumes it
     unavailable, throttled, auth, configuration     the platform is away: holding, or paused and probing
+    copies               a copy for the dead-letter queue or a retry queue cannot be placed (its detail says why)
     stalled              the watchdog found that nothing moves (its detail says what)
     not-connected        no connection to the broker (yet, or at the moment)
     not-consuming        connected, but the broker has not confirmed the consumer
@@ -31,6 +32,7 @@ class Activity:
     unsettled: int
     oldest_s: float
     in_flight: int
+    calls_allowed: int
     buffered: int
     counts: Mapping[str, int]
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from worker.core.budget import calls_per_hour
+
 
 class TopologyMode(StrEnum):
     """What ``run`` does about exchanges and queues: declare them, or only check that they are as needed."""
@@ -66,11 +68,18 @@ class BatchSettings:
     max_batch_bytes: int
     linger_s: float
     max_in_flight: int
+    rate_per_hour: int | None
+    rate_per_day: int | None
     max_attempts: int
     call_timeout_s: float
     hold_limit_s: float
     max_unsettled_s: float
     drain_grace_s: float
+
+    @property
+    def calls_per_hour(self) -> int | None:
+        """The budget of calls, whichever setting it comes from; None without one."""
+        return calls_per_hour(self.rate_per_hour, self.rate_per_day)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

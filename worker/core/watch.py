@@ -4,6 +4,8 @@ It looks at snapshots, so it also finds what no code path reports: a loop that i
 deliveries that were forgotten. Known outages and pauses are no finding: they have a reason of their own.
 """
 
+from enum import StrEnum
+
 from worker.core.readiness import Activity, IntakeStatus
 
 BLOCKED_S = 5.0
@@ -12,6 +14,13 @@ NOT_CONSUMING_S = 30.0
 """Opening a channel and consuming takes a few round trips, and at most a few deadlines of 10 s."""
 NOT_SETTLING_S = 120.0
 """Several calls that all time out (15 s each) and their pauses; five such calls are an outage anyway."""
+
+REBUILD_AFTER_S = 30.0
+"""A finding that stays so long is not going to end by itself."""
+GIVE_UP_AFTER_S = 60.0
+"""Longer than connecting and consuming take with all their deadlines."""
+CURED_S = 300.0
+"""Longer than it takes to find anything again."""
 
 ATTEMPTS = frozenset({"delivered", "calls", "sent"})
 """Counters that grow without anything being settled."""
@@ -53,3 +62,44 @@ class Watch:
         if still_s < self._not_settling_s:
             return ""
         return f"{activity.unsettled} deliveries, and nothing was settled for {still_s:.0f} s"
+
+
+class Remedy(StrEnum):
+    """What to do about a finding that stays."""
+
+    NOTHING = "nothing"
+    REBUILD = "rebuild"
+    GIVE_UP = "give up"
+
+
+class Escalation:
+    """Which remedy is due: rebuild the connections once, and where that did not help let somebody restart us.
+
+    A finding that comes back before ``CURED_S`` of good health is the old one: otherwise connections would be rebuilt
+    for ever, each time with the whole prefetch delivered anew.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._well_since: float | None = None
+        self._rebuilt_at: float | None = None
+
+    def remedy(self, now: float, finding: str) -> Remedy:
+        """To be asked with every look; ``finding`` is empty where there is none."""
+        if not finding:
+            self._get_well(now)
+            return Remedy.NOTHING
+        self._well_since = None
+        self._since = now if self._since is None else self._since
+        if self._rebuilt_at is None:
+            if now - self._since < REBUILD_AFTER_S:
+                return Remedy.NOTHING
+            self._rebuilt_at = now
+            return Remedy.REBUILD
+        return Remedy.GIVE_UP if now - max(self._since, self._rebuilt_at) >= GIVE_UP_AFTER_S else Remedy.NOTHING
+
+    def _get_well(self, now: float) -> None:
+        self._since = None
+        self._well_since = now if self._well_since is None else self._well_since
+        if now - self._well_since >= CURED_S:
+            self._rebuilt_at = None

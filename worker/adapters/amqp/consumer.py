@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -26,6 +27,7 @@ from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.model import Delivery
 from worker.core.readiness import IntakeStatus
+from worker.core.returns import Survived
 from worker.ports import Sink
 from worker.retrying import forever
 
@@ -72,6 +74,7 @@ class Consumer:
         self._answered = asyncio.Event()
         self._refusal: BrokerRefused | None = None
         self._turn = asyncio.Lock()
+        self._survived = Survived(2 * prefetch)
         steps = Steps(
             turn=self._turn,
             listen=self._listen,
@@ -139,6 +142,15 @@ class Consumer:
         async with self._turn:
             self._wanted = False
             await self._stop_keeper()
+
+    async def rebuild(self) -> None:
+        """Begin from scratch: no connection is kept, and everything unsettled goes back to the broker. Consumes again
+        if it was meant to."""
+        async with self._turn:
+            await self._stop_keeper()
+            await self._link.close()
+            if self._wanted:
+                self._keeper = asyncio.create_task(self._keep(), name="keep consuming")
 
     # -- settling -------------------------------------------------------------------------------------------------
 
@@ -250,6 +262,11 @@ class Consumer:
             # Then only the connection can give the messages back.
             log.info("broker.close_failed", connection=self._link.name, detail=str(error))
             await self._link.drop()
+        except BaseException:
+            # Released while it closes a channel that was lost: a close that is given up may not even be sent, and the
+            # channel would keep its messages, and its place as the single active consumer.
+            await self._link.drop()
+            raise
 
     async def _stop_keeper(self) -> None:
         keeper, self._keeper = self._keeper, None
@@ -265,10 +282,17 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._width.sort(generation, generation.delivery(message, arrived_us=self._wall_us()))
+            self._width.sort(generation, self._delivery(generation, message))
         except Exception:
             self.counts["sink_failed"] += 1
             log.exception("broker.delivery_failed", generation=generation.number)
+
+    def _delivery(self, generation: Generation, message: DeliveredMessage) -> Delivery:
+        delivery = generation.delivery(message, arrived_us=self._wall_us())
+        if not delivery.returns:
+            return delivery
+        unexplained = self._survived.unexplained(delivery.properties.message_id, delivery.body, delivery.returns)
+        return replace(delivery, unexplained=unexplained)
 
     def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
         if self._sink is None:

@@ -82,7 +82,12 @@ class DeadLetterQueue:
         counts are. Raises ConnectionLost; then, too, everything is back in the queue.
         """
         connection = await self._link.get()
-        facts = await self._facts(connection)
+        try:
+            facts = await self._facts(connection)
+        except BaseException:
+            # A request that is given up costs its channel, and closing one twice costs the connection.
+            await self._link.drop()
+            raise
         if facts is None:
             return None
         visit = _Visit(receive, limit=None if facts.ours or worn_too else LIMIT_AT)
@@ -119,6 +124,10 @@ class DeadLetterQueue:
         except ConnectionLost as error:
             log.info("broker.close_failed", connection=self._link.name, detail=str(error))
             await self._link.drop()
+        except BaseException:
+            # Only the connection can still give them back: a channel whose close is given up may stay open.
+            await self._link.drop()
+            raise
 
     async def _channel(self, connection: AbstractConnection) -> AbstractChannel:
         async with within(self._link.endpoint.rpc_timeout_s, "opening a channel"):

@@ -2,7 +2,8 @@
 
 Facts it is built around (aio-pika 10.2, aiormq 7.2): no call has a default deadline, and some wait for ever; a stuck
 connection is reported by raising ``CancelledError`` in a task that nobody cancelled; a closing channel may reject its
-callers with a bare ``Exception``; a call on a closed channel is a ``RuntimeError``, not an ``AMQPError``.
+callers with a bare ``Exception``, and swallows a cancellation that somebody asked for; a call on a closed channel is a
+``RuntimeError``, not an ``AMQPError``.
 """
 
 import asyncio
@@ -17,23 +18,32 @@ async def within(seconds: float, what: str) -> AsyncIterator[None]:
     """Run the block's library awaits for at most ``seconds``; ``what`` names them in the error.
 
     Raises ConnectionLost for everything the library raises. TypeError, ValueError and our own errors pass: they are the
-    fault of what was handed in, not of the connection. A cancellation that somebody asked for passes unchanged.
+    fault of what was handed in, not of the connection. A cancellation that somebody asked for passes unchanged, and
+    comes out of here even where the library made something else of it.
     """
     task = asyncio.current_task()
     asked_before = task.cancelling() if task is not None else 0
+
+    def asked() -> bool:
+        return task is not None and task.cancelling() > asked_before
+
     try:
         async with asyncio.timeout(seconds):
             yield
     except asyncio.CancelledError as error:
-        if task is None or task.cancelling() > asked_before:
+        if task is None or asked():
             raise
         raise ConnectionLost(f"{what}: the connection was stuck or closed") from error
     except TimeoutError as error:
         raise ConnectionLost(f"{what}: no answer within {seconds:g} s") from error
-    except (WorkerError, TypeError, ValueError):
-        raise
     except Exception as error:
+        if asked():
+            raise asyncio.CancelledError from error
+        if isinstance(error, WorkerError | TypeError | ValueError):
+            raise
         raise ConnectionLost(f"{what}: {explain(error)}") from error
+    if asked():
+        raise asyncio.CancelledError
 
 
 def explain(error: BaseException) -> str:

@@ -74,7 +74,8 @@ class Publisher:
             raise CopyFailed(str(error)) from error
 
     async def close(self) -> None:
-        """Close the channel; the link stays. Closing twice, or before the first publish, is harmless."""
+        """Close the channel; the link stays, unless it comes to no good end. Twice, or before the first publish, is
+        harmless."""
         channel, self._channel = self._channel, None
         if channel is None:
             return
@@ -83,6 +84,12 @@ class Publisher:
                 await channel.close()
         except ConnectionLost as error:
             log.info("broker.close_failed", connection=self._link.name, detail=str(error))
+            await self._link.drop()
+        except BaseException:
+            # aiormq says Close a second time when its first one is given up, and for that the broker ends the
+            # connection; the next publish would be the one to find out.
+            await self._link.drop()
+            raise
 
     async def _ready_channel(self) -> AbstractChannel:
         async with self._opening:

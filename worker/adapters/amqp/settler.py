@@ -96,6 +96,10 @@ class BrokerSettler:
                 failures.append(error)
                 del group[index:]
                 return
+            except BaseException:
+                # A task group takes no notice of a task that was cancelled alone, and what is left gets acknowledged.
+                del group[index:]
+                raise
 
     async def _place(self, settlement: Settlement) -> None:
         match settlement.disposition:

@@ -50,22 +50,26 @@ class Width:
 
     def sort(self, generation: Generation, delivery: Delivery) -> None:
         """Hand over or set aside, and start what follows from it."""
-        suspect = delivery.returns >= self._alone_from
+        suspect = delivery.unexplained >= self._alone_from
         if suspect and (generation.wide or generation.ledger.open_count > 1):
             self._set_aside(generation, delivery)
             return
         if not suspect and not generation.wide and self._prefetch > 1:
             generation.wide = True
-            _start(generation, self._widen(generation), "widen the consumer")
+            self._start(generation, self._widen(generation), "widen the consumer")
         self._steps.hand_over(generation, delivery)
 
     def _set_aside(self, generation: Generation, delivery: Delivery) -> None:
         generation.aside.append(delivery)
         if not generation.alone:
             generation.alone = True
-            unsettled = generation.ledger.open_count
-            log.warning("broker.narrowed", generation=generation.number, returns=delivery.returns, unsettled=unsettled)
-            _start(generation, self._go_alone(generation), "hand over one by one")
+            log.warning(
+                "broker.narrowed",
+                generation=generation.number,
+                returns=delivery.unexplained,
+                unsettled=generation.ledger.open_count,
+            )
+            self._start(generation, self._go_alone(generation), "hand over one by one")
 
     async def _widen(self, generation: Generation) -> None:
         """A consumer with the whole prefetch takes over. It is registered first, so that there always is one."""
@@ -99,9 +103,15 @@ class Width:
                 except (ConnectionLost, BrokerRefused) as error:
                     self._steps.end(generation, str(error))
 
+    def _start(self, generation: Generation, work: Coroutine[object, object, None], name: str) -> None:
+        """In a task of its own: the library's callback must not wait. It ends by itself when the generation does."""
+        task = asyncio.create_task(work, name=name)
+        generation.shifts.add(task)
 
-def _start(generation: Generation, work: Coroutine[object, object, None], name: str) -> None:
-    """In a task of its own: the library's callback must not wait. It ends by itself when the generation does."""
-    task = asyncio.create_task(work, name=name)
-    generation.shifts.add(task)
-    task.add_done_callback(generation.shifts.discard)
+        def ended(task: asyncio.Task[None]) -> None:
+            generation.shifts.discard(task)
+            if task.cancelled():
+                # Half a shift leaves a channel that nobody consumes on, or that nobody hands over from.
+                self._steps.end(generation, f"cancelled: {name}")
+
+        task.add_done_callback(ended)
