@@ -1,6 +1,5 @@
 """A broker of their own for tests that ill-treat it, and the times that recovery took, told at the end."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ class Told:
 
     def __call__(self, took_s: float, verdict: Verdict, case: str = "") -> None:
         figures = ", ".join(f"{name} {count}" for name, count in verdict.figures.items() if count)
-        _LINES.append(f"{self._test} {case}: consuming again after {took_s:.2f} s; {figures}")
+        _LINES.append(f"{self._test}{case and f' {case}'}: consuming again after {took_s:.2f} s; {figures}")
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +39,7 @@ def node(own_node: PrivateBroker) -> PrivateBroker:
 @pytest.fixture
 async def arena(node: PrivateBroker, tmp_path: Path) -> AsyncIterator[Arena]:
     """Broker, platform and books; no worker yet."""
-    async with asyncio.timeout(90), Arena(node, tmp_path) as made:
+    async with Arena(node, tmp_path) as made:
         yield made
 
 

@@ -122,6 +122,7 @@ async def test_a_lost_connection_is_replaced(node: PrivateBroker, tmp_path: Path
     await _replaced(node, tmp_path, tell, fault)
 
 
+@pytest.mark.slow
 async def test_a_connection_lost_in_silence_is_replaced(node: PrivateBroker, tmp_path: Path, tell: Told) -> None:
     """The same, where somebody first has to notice; these wait for most of their time, so they do it side by side."""
     await side_by_side({fault.__name__: fault for fault in LASTING}, partial(_replaced, node, tmp_path, tell))

@@ -27,6 +27,7 @@ RATE_PER_S = 80.0
 """Six workers, platforms and loads share a machine with one broker."""
 
 
+@pytest.mark.slow
 async def test_platform_and_broker_fail_together(node: PrivateBroker, tmp_path: Path, tell: Told) -> None:
     """Six workers, each with a platform that fails in another way, and one broker that is killed under all of them."""
     async with AsyncExitStack() as stack:

@@ -75,6 +75,7 @@ async def test_a_queue_deleted_under_us_is_consumed_from_when_it_is_back(arena: 
     tell(took_s, verdict)
 
 
+@pytest.mark.slow
 async def test_an_outage_longer_than_the_consumer_timeout_dead_letters_nothing(
     node: PrivateBroker, tmp_path: Path, tell: Told
 ) -> None:

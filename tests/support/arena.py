@@ -15,7 +15,7 @@ Unlike ``World`` it keeps no connection to the broker: every look opens one of i
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -252,10 +252,10 @@ class Arena:
                 raise AssertionError(f"not all arrived: {self.accounting.verdict().problems}; the worker said:\n{said}")
             await asyncio.sleep(10 * POLL_S)
 
-    async def settled(self, *, workers: Sequence[WorkerProcess] | None = None, alone: bool = True) -> Verdict:
+    async def settled(self, *, alone: bool = True) -> Verdict:
         """Wait for everything to arrive, stop the worker in good order, and check the accounts."""
         await self.arrived()
-        for worker in self.workers if workers is None else workers:
+        for worker in self.workers:
             if worker.is_running:
                 assert await worker.terminate() == 0
         verdict = await self.verdict(alone=alone)
