@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -24,9 +25,11 @@ CONFIRM_S = 3.0
 
 
 class Producer:
-    """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused.
+    """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused,
+    every ``invalid_every``-th is none by the contract, every ``twice_every``-th is published twice (0: none of them).
 
-    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all.
+    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all,
+    ``confirmed_s`` is when the last one was confirmed (monotonic).
     The load ends with the block, or with ``stop``, which waits until every publish has its answer.
     """
 
@@ -39,16 +42,21 @@ class Producer:
         orders: Sequence[int],
         rate_per_s: float = 300.0,
         refused_every: int = 50,
+        invalid_every: int = 0,
+        twice_every: int = 0,
         seed: int = 1,
     ) -> None:
         self.events = 0
         self.unsure = 0
+        self.confirmed_s = 0.0
         self._accounting = accounting
         self._url = url
         self._exchange = exchange
         self._orders = orders
         self._per_tick = max(1, round(rate_per_s * TICK_S))
         self._refused_every = refused_every
+        self._invalid_every = invalid_every
+        self._twice_every = twice_every
         self._chance = random.Random(seed)
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
@@ -72,9 +80,14 @@ class Producer:
         if task is not None:
             await task
 
+    @property
+    def running(self) -> bool:
+        """Whether the load goes on."""
+        return self._task is not None
+
     async def publish(self, count: int) -> None:
         """Publish so many events at once."""
-        keys = [self._make() for _ in range(count)]
+        keys = [key for _ in range(count) for key in self._make()]
         try:
             channel = await self._open()
         except (ConnectionLost, BrokerRefused):
@@ -84,10 +97,15 @@ class Producer:
         if not all(await asyncio.gather(*(self._send(channel, key) for key in keys))):
             await self._drop()
 
-    def _make(self) -> Key:
+    def _make(self) -> list[Key]:
+        """The next event, as often as it is published: a second time at once, before a later one of its order."""
         self.events += 1
-        refused = self._refused_every and self.events % self._refused_every == 0
-        return self._accounting.make(self._chance.choice(self._orders), refused=bool(refused))
+        refused, invalid = self._falls_on(self._refused_every), self._falls_on(self._invalid_every)
+        key = self._accounting.make(self._chance.choice(self._orders), refused=refused, invalid=invalid)
+        return [key, key] if self._falls_on(self._twice_every) else [key]
+
+    def _falls_on(self, every: int) -> bool:
+        return bool(every) and self.events % every == 0
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -116,6 +134,7 @@ class Producer:
         except ConnectionLost:
             self._give_up(key)
             return False
+        self.confirmed_s = time.monotonic()
         return True
 
     def _give_up(self, key: Key) -> None:

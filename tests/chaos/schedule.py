@@ -1,0 +1,62 @@
+"""When which fault happens, to whom and for how long: everything that is random about a campaign, from one seed.
+
+Faults come at random, a few seconds apart, and may overlap; every round ends with a calm, in which stops are measured:
+while something is broken on purpose, nobody can tell a slow recovery from the fault itself.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SLOTS = 2
+"""Workers on the queue: one consumes, one stands by."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Kind:
+    """What is needed to plan a fault: how often it comes (relative to the others), and for how long, in seconds."""
+
+    name: str
+    weight: float
+    lasts_s: tuple[float, float]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Pace:
+    """Seconds: the mean gap between two beginnings, the length of a round, and of the calm at its end."""
+
+    gap_s: float = 4.0
+    round_s: float = 60.0
+    calm_s: float = 15.0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Planned:
+    """One fault: ``at_s`` after the start, against the worker ``slot`` where it is against one."""
+
+    number: int
+    at_s: float
+    name: str
+    lasts_s: float
+    slot: int
+
+    def __str__(self) -> str:
+        return f"{self.number:4d}  {self.at_s:7.1f} s  {self.name} for {self.lasts_s:.1f} s, worker {self.slot}"
+
+
+def plan(seed: int, kinds: Sequence[Kind], *, length_s: float, pace: Pace) -> list[Planned]:
+    """Every fault of a campaign, the first one first. The same arguments give the same plan."""
+    chance = random.Random(seed)
+    weights = [kind.weight for kind in kinds]
+    planned: list[Planned] = []
+    at_s = chance.expovariate(1 / pace.gap_s)
+    while at_s < length_s:
+        kind = chance.choices(kinds, weights)[0]
+        lasts_s, slot = chance.uniform(*kind.lasts_s), chance.randrange(SLOTS)
+        left_s = min(pace.round_s - pace.calm_s - at_s % pace.round_s, length_s - at_s)
+        if left_s > kind.lasts_s[0]:
+            planned.append(
+                Planned(number=len(planned) + 1, at_s=at_s, name=kind.name, lasts_s=min(lasts_s, left_s), slot=slot)
+            )
+        at_s += chance.expovariate(1 / pace.gap_s)
+    return planned
