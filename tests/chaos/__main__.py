@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +15,7 @@ from rich.console import Console
 from tests.chaos.campaign import Campaign
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.report import Report
-from tests.chaos.schedule import Pace, plan
+from tests.chaos.schedule import Pace, Planned, plan
 from tests.chaos.stage import Stage
 from tests.chaos.table import LINE_EVERY_S, View
 from worker.adapters.privatebroker import PrivateBroker
@@ -23,16 +25,15 @@ async def campaign(
     node: PrivateBroker,
     folder: Path,
     view: View,
+    planned: Sequence[Planned],
     *,
     seed: int,
     length_s: float,
-    rate_per_s: float,
-    pace: Pace | None = None,
+    rate: float,
 ) -> Report:
     """One campaign on a running node; plan, faults, verdict and the workers' logs are files in ``folder``."""
-    planned = plan(seed, list(FAULTS.values()), length_s=length_s, pace=pace or Pace())
     (folder / "plan.txt").write_text("\n".join(map(str, planned)) + "\n")
-    async with Stage(node, folder, seed, rate_per_s) as stage:
+    async with Stage(node, folder, seed, rate) as stage:
         report = await Campaign(stage, planned, length_s=length_s, view=view, log=folder / "faults.txt").run()
     (folder / "verdict.txt").write_text(f"{report}\n")
     (folder / "broker.log").write_text(node.log_text)
@@ -50,12 +51,14 @@ def main() -> int:
     asked = parser.parse_args()
     seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
     folder = Path(tempfile.mkdtemp(prefix="order-worker-chaos-"))
+    # Producer and lookout lose their connections all the time, and the library tells of every one.
+    logging.getLogger("aiormq").addHandler(logging.NullHandler())
     view = View(Console(), line_every_s=asked.every)
     view.tell(f"seed {seed}; plan, faults and logs are in {folder}")
+    length_s = 60 * asked.minutes
+    planned = plan(seed, list(FAULTS.values()), length_s=length_s, pace=Pace())
     with PrivateBroker() as node, view:
-        report = asyncio.run(
-            campaign(node, folder, view, seed=seed, length_s=60 * asked.minutes, rate_per_s=asked.rate)
-        )
+        report = asyncio.run(campaign(node, folder, view, planned, seed=seed, length_s=length_s, rate=asked.rate))
     view.tell(str(report))
     if report.broken:
         view.tell((folder / "faults.txt").read_text())

@@ -25,7 +25,7 @@ TICK_S = 0.25
 LATE_S = 5.0
 READY_S = 60.0
 REST_S = 150.0
-STILL_LOOKS = 4
+STILL_LOOKS = 3
 OWN_PLACE = frozenset({"worker", "line"})
 
 

@@ -25,7 +25,7 @@ class Kind:
 class Pace:
     """Seconds: the mean gap between two beginnings, the length of a round, and of the calm at its end."""
 
-    gap_s: float = 4.0
+    gap_s: float = 2.5
     round_s: float = 60.0
     calm_s: float = 15.0
 
