@@ -100,8 +100,8 @@ class Campaign:
         try:
             async with FAULTS[planned.name].act(self._stage, planned.slot):
                 await asyncio.sleep(planned.lasts_s)
-        except (BadEnd, ConnectionLost, UsageError) as error:
-            self._problems.append(f"{planned}: {error}")
+        except (BadEnd, ConnectionLost, UsageError, TimeoutError) as error:
+            self._problems.append(f"{planned}: {type(error).__name__} {error}")
         finally:
             self._stops.end(planned.number, now_s())
             self._tell(planned, "over")

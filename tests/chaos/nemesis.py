@@ -16,11 +16,12 @@ from typing import Any
 
 from tests.chaos.schedule import Kind
 from tests.chaos.stage import Stage
-from tests.support.proxy import Way
+from tests.support.proxy import TcpProxy, Way
 
 WATERMARK = "set_vm_memory_high_watermark"
 HOT_ORDERS = range(1, 6)
 CRAWL_BYTES_PER_S = 20_000
+PORT_S = 30.0
 
 
 class BadEnd(Exception):
@@ -142,7 +143,18 @@ async def line_ended(stage: Stage, slot: int) -> AsyncIterator[None]:
     await proxy.refuse()
     await proxy.finish()
     yield
-    await proxy.heal()
+    async with asyncio.timeout(PORT_S):
+        while not await _listens_again(proxy):  # noqa: ASYNC110 - nobody tells when a port is free
+            await asyncio.sleep(1.0)
+
+
+async def _listens_again(proxy: TcpProxy) -> bool:
+    """Somebody's outgoing connection may have been given its port meanwhile."""
+    try:
+        await proxy.heal()
+    except OSError:
+        return False
+    return True
 
 
 def line_dark(*ways: Way) -> Act:
