@@ -222,7 +222,8 @@ AT_ONCE = (0.0, 0.0)
 
 
 def _fault(name: str, weight: float, lasts_s: tuple[float, float], needs: str, act: Act) -> Fault:
-    return Fault(name=name, weight=weight, lasts_s=lasts_s, needs=tuple(needs.split()), act=act)
+    ends_life = act in (worker_killed, worker_stopped)
+    return Fault(name=name, weight=weight, lasts_s=lasts_s, needs=tuple(needs.split()), act=act, ends_life=ends_life)
 
 
 def _platform(name: str, weight: float, lasts_s: tuple[float, float], **fault: Any) -> Fault:

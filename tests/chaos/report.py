@@ -11,6 +11,8 @@ from tests.support.accounting import Verdict
 LONGEST_STOP_S = 30.0
 """Recovery is promised within 10 s; the rest is for a machine that others use too."""
 LOGGED = ("worker.ready", "storm.paused", "watchdog.stalled", "watchdog.rebuilding", "watchdog.gave_up")
+OWN_FAULTS = ("broker.keeper_failed", "broker.delivery_failed", "(no log line)")
+"""What no worker ever logs if it has no fault."""
 SHOWN = 5
 
 
@@ -45,6 +47,7 @@ class Report:
             broken.append(f"nothing settled for {self.stops.longest_s:.1f} s without a fault")
         if self.heard.get("storm.paused"):
             broken.append(f"the storm guard paused {self.heard['storm.paused']} times: nobody resumes it here")
+        broken += [f"logged: {name} {self.heard[name]}" for name in OWN_FAULTS if self.heard.get(name)]
         return broken
 
     def __str__(self) -> str:

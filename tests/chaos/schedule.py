@@ -10,15 +10,23 @@ from dataclasses import dataclass
 
 SLOTS = 2
 """Workers on the queue: one consumes, one stands by."""
+MORTAL = 0
+"""Behind ``SPARED_FROM`` of a campaign only this place meets faults that end a life, so that the other worker grows old
+enough to tell whether its memory does too."""
+SPARED_FROM = 0.25
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Kind:
-    """What is needed to plan a fault: how often it comes (relative to the others), and for how long, in seconds."""
+    """What is needed to plan a fault: how often it comes (relative to the others), and for how long, in seconds.
+
+    ``ends_life``: the worker that it is against does not survive it.
+    """
 
     name: str
     weight: float
     lasts_s: tuple[float, float]
+    ends_life: bool = False
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -53,6 +61,8 @@ def plan(seed: int, kinds: Sequence[Kind], *, length_s: float, pace: Pace) -> li
     while at_s < length_s:
         kind = chance.choices(kinds, weights)[0]
         lasts_s, slot = chance.uniform(*kind.lasts_s), chance.randrange(SLOTS)
+        if kind.ends_life and at_s > SPARED_FROM * length_s:
+            slot = MORTAL
         left_s = min(pace.round_s - pace.calm_s - at_s % pace.round_s, length_s - at_s)
         if left_s > kind.lasts_s[0]:
             planned.append(

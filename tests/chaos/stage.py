@@ -3,7 +3,7 @@
 import itertools
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ SETTINGS = {
 """Small limits, so that every one of them is met."""
 LABELS_KEPT = 2 * SLOTS
 """Scopes that the platform knows at a time; those of dead workers need none."""
+CALLS_KEPT = 100
 OPTIONS = Options(rejected_values=REJECTED, latency_s=(0.0, 0.04))
 
 
@@ -87,6 +88,8 @@ class Stage:
         names = unique_topology(retry_delays_s=RETRY_DELAYS_S)
         self.arena = await self._stack.enter_async_context(Arena(self.node, self.folder, options, names))
         self.platform.tokens = LifeTokens(self.platform.clock)
+        # Each keeps its whole request, and nobody reads them here.
+        self.platform.calls.recent = deque(maxlen=CALLS_KEPT)
         self.arena.accounting = Accounting(self.platform, by_life=True)
         # Workers choose their ports themselves, life by life.
         self._stack.push_async_callback(self._end_workers)

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.memory import Memory
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.report import LONGEST_STOP_S, Report
-from tests.chaos.schedule import SLOTS, Pace, plan
+from tests.chaos.schedule import MORTAL, SLOTS, SPARED_FROM, Pace, plan
 from tests.chaos.stops import Stops
 from tests.support.accounting import Verdict
 
@@ -30,6 +30,15 @@ def test_faults_keep_to_their_times() -> None:
     assert all(each.at_s % pace.round_s + each.lasts_s <= pace.round_s - pace.calm_s for each in planned)
     assert {each.slot for each in planned} == set(range(SLOTS))
     assert {each.name for each in planned} == set(FAULTS)
+
+
+def test_one_worker_is_left_to_grow_old() -> None:
+    """What ends a life keeps to one place, but for the first part of a campaign."""
+    planned = plan(3, KINDS, length_s=7200.0, pace=Pace())
+    ends = [each for each in planned if FAULTS[each.name].ends_life]
+
+    assert {each.slot for each in ends if each.at_s <= SPARED_FROM * 7200.0} == set(range(SLOTS))
+    assert {each.slot for each in ends if each.at_s > SPARED_FROM * 7200.0} == {MORTAL}
 
 
 def test_a_stop_runs_from_the_end_of_the_last_fault() -> None:
@@ -72,7 +81,7 @@ def test_memory_that_grows_has_a_slope() -> None:
     assert (growing.first, growing.last, growing.peak) == (50_020_000, 50_599_000, 50_599_000)
 
 
-def make_report(*, verdict: Verdict | None = None, stops: Stops | None = None, storms: int = 0) -> Report:
+def make_report(*, verdict: Verdict | None = None, stops: Stops | None = None, storms: int = 0, raw: int = 0) -> Report:
     """A campaign in which all was well, but for what is given."""
     return Report(
         seed=1,
@@ -87,7 +96,7 @@ def make_report(*, verdict: Verdict | None = None, stops: Stops | None = None, s
         problems=[],
         lives=2,
         unasked=[],
-        heard={"storm.paused": storms},
+        heard={"storm.paused": storms, "(no log line)": raw},
         oldest=Memory(),
         peak=0,
         own=Memory(),
@@ -100,9 +109,9 @@ def test_a_campaign_that_kept_every_promise_says_so() -> None:
 
 
 def test_every_broken_promise_is_named() -> None:
-    """Accounts that do not balance, a stop that is too long, a storm that nobody ends."""
+    """Accounts that do not balance, a stop that is too long, a storm that nobody ends, a traceback."""
     verdict = Verdict(Counter(events=1))
     verdict.blame("lost", "order 1 version 1")
-    broken = make_report(verdict=verdict, stops=Stops(0.0, longest_s=LONGEST_STOP_S + 1), storms=1).broken
+    broken = make_report(verdict=verdict, stops=Stops(0.0, longest_s=LONGEST_STOP_S + 1), storms=1, raw=1).broken
 
-    assert [told.split()[0] for told in broken] == ["lost", "nothing", "the"]
+    assert [told.split()[0] for told in broken] == ["lost", "nothing", "the", "logged:"]
