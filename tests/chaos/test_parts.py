@@ -1,14 +1,17 @@
 """The parts of a campaign that decide something: the plan, the stops, the memory, the verdict."""
 
 from collections import Counter
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from tests.chaos.memory import Memory
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.report import LONGEST_STOP_S, Report
 from tests.chaos.schedule import MORTAL, SLOTS, SPARED_FROM, Pace, plan
 from tests.chaos.stops import Stops
+from tests.chaos.table import Picture, View
 from tests.support.accounting import Verdict
 
 KINDS = list(FAULTS.values())
@@ -115,3 +118,20 @@ def test_every_broken_promise_is_named() -> None:
     broken = make_report(verdict=verdict, stops=Stops(0.0, longest_s=LONGEST_STOP_S + 1), storms=1, raw=1).broken
 
     assert [told.split()[0] for told in broken] == ["lost", "nothing", "the", "logged:"]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_picture_is_drawn_no_more_often_than_it_is_due(is_terminal: bool) -> None:
+    """A table in a terminal, plain lines elsewhere; counting the figures costs time."""
+    shown, drawn = StringIO(), list[float]()
+
+    def picture() -> Picture:
+        drawn.append(age_s)
+        return {"applied": f"{age_s:.0f} events"}
+
+    with View(Console(file=shown, force_terminal=is_terminal, width=80), line_every_s=10.0) as view:
+        for age_s in (0.5, 5.0, 5.5, 12.0, 12.5):
+            view.show(age_s, picture)
+
+    assert drawn == ([5.0, 12.0] if is_terminal else [12.0])
+    assert "12 events" in shown.getvalue()
