@@ -22,11 +22,10 @@ from tests.chaos.table import Picture, View
 from worker.core.errors import ConnectionLost, UsageError
 
 TICK_S = 0.25
-LATE_S = 5.0
+LATE_S = 10.0
 READY_S = 60.0
 REST_S = 150.0
 STILL_LOOKS = 3
-OWN_PLACE = frozenset({"worker", "line"})
 
 
 class Campaign:
@@ -85,8 +84,8 @@ class Campaign:
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(LATE_S):
-                    for need in sorted(FAULTS[planned.name].needs):
-                        await stack.enter_async_context(self._lock(need, planned.slot))
+                    for need in FAULTS[planned.name].needed(planned.slot):
+                        await stack.enter_async_context(self._locks.setdefault(need, asyncio.Lock()))
             except TimeoutError:
                 self._skipped += 1
                 self._tell(planned, "skipped")
@@ -106,10 +105,6 @@ class Campaign:
             self._stops.end(planned.number, now_s())
             self._tell(planned, "over")
 
-    def _lock(self, need: str, slot: int) -> asyncio.Lock:
-        name = f"{need} {slot}" if need in OWN_PLACE else need
-        return self._locks.setdefault(name, asyncio.Lock())
-
     def _tell(self, planned: Planned, what: str) -> None:
         with self._log.open("a") as log:
             log.write(f"{now_s() - self._began_s:7.1f} s  {what:8s}{planned}\n")
@@ -125,14 +120,10 @@ class Campaign:
         changes = await self._stage.look()
         now, dead = now_s(), self._stage.lookout.dead
         settled, self._dead_seen = bool(changes) or dead > self._dead_seen, dead
-        # What was confirmed a moment ago waits, whatever the queues' counters say; they lag behind.
-        self._stops.tick(now, settled=settled, waiting=self._is_loaded or self._stage.lookout.queued > 0)
+        # As long as there is a load, something waits, whatever the queues' counters say: they lag behind.
+        self._stops.tick(now, settled=settled, waiting=self._stage.load.running or self._stage.lookout.queued > 0)
         self._own.note(now - self._began_s, resident_bytes())
         self._view.show(now - self._began_s, self._picture)
-
-    @property
-    def _is_loaded(self) -> bool:
-        return self._stage.load.running and now_s() < self._stage.load.confirmed_s + 1.0
 
     def _picture(self) -> Picture:
         stage = self._stage

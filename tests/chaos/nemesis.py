@@ -33,9 +33,8 @@ Act = Callable[[Stage, int], AbstractAsyncContextManager[None]]
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Fault(Kind):
-    """``needs``: what it has for itself; "worker" and "line" mean those of the place that it is against."""
+    """``act`` breaks and mends; it is handed the stage, and the place that it is against."""
 
-    needs: tuple[str, ...]
     act: Act
 
 
@@ -233,8 +232,8 @@ def _platform(name: str, weight: float, lasts_s: tuple[float, float], **fault: A
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
-        _fault("worker killed", 4, (0.0, 5.0), "worker", worker_killed),
-        _fault("worker stopped", 3, (0.0, 5.0), "worker", worker_stopped),
+        _fault("worker killed", 6, (0.0, 5.0), "worker", worker_killed),
+        _fault("worker stopped", 4, (0.0, 5.0), "worker", worker_stopped),
         _fault("worker frozen", 3, (1.0, 20.0), "worker", worker_frozen),
         _fault("worker paused by hand", 1, (1.0, 10.0), "worker", paused_by_hand),
         _fault("broker killed", 2, (0.0, 3.0), "broker", broker_killed),

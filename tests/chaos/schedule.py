@@ -14,19 +14,25 @@ MORTAL = 0
 """Behind ``SPARED_FROM`` of a campaign only this place meets faults that end a life, so that the other worker grows old
 enough to tell whether its memory does too."""
 SPARED_FROM = 0.25
+OF_A_PLACE = frozenset({"worker", "line"})
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Kind:
     """What is needed to plan a fault: how often it comes (relative to the others), and for how long, in seconds.
 
-    ``ends_life``: the worker that it is against does not survive it.
+    ``needs``: what it has for itself meanwhile; ``ends_life``: the worker that it is against does not survive it.
     """
 
     name: str
     weight: float
     lasts_s: tuple[float, float]
+    needs: tuple[str, ...] = ()
     ends_life: bool = False
+
+    def needed(self, slot: int) -> list[str]:
+        """The names of what it needs: each place has a worker and a line of its own."""
+        return sorted(f"{need} {slot}" if need in OF_A_PLACE else need for need in self.needs)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -55,18 +61,23 @@ class Planned:
 def plan(seed: int, kinds: Sequence[Kind], *, length_s: float, pace: Pace) -> list[Planned]:
     """Every fault of a campaign, the first one first. The same arguments give the same plan."""
     chance = random.Random(seed)
-    weights = [kind.weight for kind in kinds]
     planned: list[Planned] = []
+    busy_until: dict[str, float] = {}
     at_s = chance.expovariate(1 / pace.gap_s)
     while at_s < length_s:
-        kind = chance.choices(kinds, weights)[0]
-        lasts_s, slot = chance.uniform(*kind.lasts_s), chance.randrange(SLOTS)
-        if kind.ends_life and at_s > SPARED_FROM * length_s:
-            slot = MORTAL
+        slot = chance.randrange(SLOTS)
         left_s = min(pace.round_s - pace.calm_s - at_s % pace.round_s, length_s - at_s)
-        if left_s > kind.lasts_s[0]:
-            planned.append(
-                Planned(number=len(planned) + 1, at_s=at_s, name=kind.name, lasts_s=min(lasts_s, left_s), slot=slot)
-            )
+        busy = {need for need, until_s in busy_until.items() if until_s > at_s}
+        spared = at_s > SPARED_FROM * length_s and slot != MORTAL
+        kind = _choose(chance, [kind for kind in kinds if not (spared and kind.ends_life)], slot, busy, left_s=left_s)
+        if kind is not None:
+            lasts_s = min(chance.uniform(*kind.lasts_s), left_s)
+            planned.append(Planned(number=len(planned) + 1, at_s=at_s, name=kind.name, lasts_s=lasts_s, slot=slot))
+            busy_until |= dict.fromkeys(kind.needed(slot), at_s + lasts_s)
         at_s += chance.expovariate(1 / pace.gap_s)
     return planned
+
+
+def _choose(chance: random.Random, kinds: Sequence[Kind], slot: int, busy: set[str], *, left_s: float) -> Kind | None:
+    possible = [kind for kind in kinds if kind.lasts_s[0] < left_s and busy.isdisjoint(kind.needed(slot))]
+    return chance.choices(possible, [kind.weight for kind in possible])[0] if possible else None

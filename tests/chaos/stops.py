@@ -2,7 +2,7 @@
 
 Times are monotonic seconds, handed in. A stop begins when the last fault ended or the last event was settled, whichever
 was later; so the time from the end of all faults to the first settled event is a stop too, and is noted as the recovery
-of the faults that ended last.
+of the fault that ended last.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Stops:
-    """``longest_s`` with what had ended before it, and the slowest recovery of each kind of fault."""
+    """``longest_s`` with the fault that ended before it, and the slowest recovery of each kind of fault."""
 
     since_s: float
     longest_s: float = 0.0
@@ -18,18 +18,16 @@ class Stops:
     longest_after: str = ""
     recoveries: dict[str, float] = field(default_factory=dict)
     active: dict[int, str] = field(default_factory=dict)
-    _ended: list[str] = field(default_factory=list)
+    _ended: str = "nothing"
     _recovered: bool = True
 
     def begin(self, number: int, name: str) -> None:
         """A fault begins."""
-        if not self.active:
-            self._ended.clear()
         self.active[number] = name
 
     def end(self, number: int, now: float) -> None:
         """A fault is over; its repair is done."""
-        self._ended.append(self.active.pop(number))
+        self._ended = self.active.pop(number)
         self.since_s = max(self.since_s, now)
         self._recovered = bool(self.active)
 
@@ -39,12 +37,10 @@ class Stops:
             self._note(now - self.since_s, now)
             if settled and not self._recovered:
                 self._recovered = True
-                for name in set(self._ended):
-                    self.recoveries[name] = max(self.recoveries.get(name, 0.0), now - self.since_s)
+                self.recoveries[self._ended] = max(self.recoveries.get(self._ended, 0.0), now - self.since_s)
         if settled or not waiting:
             self.since_s = max(self.since_s, now)
 
     def _note(self, length_s: float, now: float) -> None:
         if length_s > self.longest_s:
-            self.longest_s, self.longest_at_s = length_s, now
-            self.longest_after = ", ".join(dict.fromkeys(self._ended)) or "nothing"
+            self.longest_s, self.longest_at_s, self.longest_after = length_s, now, self._ended

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -28,8 +27,7 @@ class Producer:
     """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused,
     every ``invalid_every``-th is none by the contract, every ``twice_every``-th is published twice (0: none of them).
 
-    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all,
-    ``confirmed_s`` is when the last one was confirmed (monotonic).
+    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all.
     The load ends with the block, or with ``stop``, which waits until every publish has its answer.
     """
 
@@ -48,7 +46,6 @@ class Producer:
     ) -> None:
         self.events = 0
         self.unsure = 0
-        self.confirmed_s = 0.0
         self._accounting = accounting
         self._url = url
         self._exchange = exchange
@@ -134,7 +131,6 @@ class Producer:
         except ConnectionLost:
             self._give_up(key)
             return False
-        self.confirmed_s = time.monotonic()
         return True
 
     def _give_up(self, key: Key) -> None:
