@@ -27,7 +27,7 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 
 
 def test_faults_keep_to_their_times() -> None:
-    """Every one ends before the calm of its round and takes nothing that another has; in the long run all kinds come."""
+    """Each ends before the calm of its round and takes nothing that another has; in the long run all kinds come."""
     pace = Pace()
     planned = plan(3, KINDS, length_s=7200.0, pace=pace)
 
