@@ -1,21 +1,70 @@
 """Fixtures that several folders share. A test that uses ``broker`` carries the mark of the same name."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support import generation
 from tests.support.broker import Outside, unique_topology
+from tests.support.postgres import PrivatePostgres
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.journal.upgrading import upgrade
 from worker.adapters.privatebroker import PrivateBroker
+
+
+def pytest_report_header() -> str:
+    """Which RabbitMQ the tests that need one run on."""
+    return f"RabbitMQ: {generation.name()} ({generation.VARIABLE} chooses: {', '.join(generation.NAMES)})"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly which generations were not run, wherever a broker was used at all."""
+    finished = [report for key in ("passed", "failed", "error") for report in terminalreporter.getreports(key)]
+    count = len({report.nodeid for report in finished if "broker" in report.keywords})
+    if count:
+        others = ", ".join(generation.not_run())
+        text = f"{count} tests ran on RabbitMQ {generation.version()} ({generation.name()}); NOT RUN ON: {others}"
+        terminalreporter.write_line(f"WARNING: {text}", yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
     """One private RabbitMQ for the whole session, started when the first test asks for it."""
-    with PrivateBroker() as node:
+    with PrivateBroker(installation=generation.chosen()) as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PrivatePostgres]:
+    """One private PostgreSQL for the whole session, started when the first test asks for it."""
+    with PrivatePostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: PrivatePostgres) -> str:
+    """A database with the journal's tables, for the whole session: tests use orders that no other test has."""
+    asyncio.run(upgrade(postgres.create("empty_journal")))
+    return postgres.create("journal", like="empty_journal")
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the journal's tables, to be copied."""
+    path = tmp_path_factory.mktemp("journal") / "migrated.db"
+    asyncio.run(upgrade(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """A journal in a file of the test's own."""
+    shutil.copy(migrated_file, tmp_path / "journal.db")
+    return f"sqlite:///{tmp_path / 'journal.db'}"
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
-from worker.adapters.journal import MemoryJournal
+from worker.adapters.journal.memory import MEMORY, MemoryJournal
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
 from worker.caller import Caller
 from worker.config import Settings
@@ -66,6 +66,8 @@ async def run(settings: Settings) -> None:
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
+    if settings.journal_url != MEMORY:
+        raise UsageError("ORDER_WORKER_JOURNAL_URL: `run` works with memory only in this version")
     started = time.monotonic()
     _tell_start(settings)
     stop = asyncio.Event()

@@ -28,7 +28,7 @@ from worker.settling import Unsettled
 log = structlog.get_logger(__name__)
 
 FINISH_S = 5.0
-"""How long a pause by hand waits for calls and settlements under way, so that what is decided is also done."""
+"""How long a release waits for calls and settlements under way, so that what is decided is also done."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -172,8 +172,10 @@ class Availability:
         async with self._turn:
             if self._released:
                 return
-            if self.breaker.by_hand and self._host.tasks:
+            if self._host.tasks and (self.breaker.by_hand or self._slots.in_flight):
                 await asyncio.wait(self._host.tasks, timeout=FINISH_S)
+                if self.breaker.mode is not Mode.PAUSED:
+                    return  # it was over before anything was handed back
             self._released = True
             await self._renew()
             self._unsettled.counts["released"] += len(self._unsettled)

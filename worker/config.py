@@ -68,12 +68,6 @@ class RulesFile:
             raise ValueError(f"the file cannot be read: {missing.strerror}") from None
 
 
-def _journal(url: str) -> str:
-    if url != "memory":
-        raise ValueError("durable journals are not in this version; leave it out, or set it to memory")
-    return url
-
-
 def _secrets_dir(path: str) -> str:
     if path and not Path(path).is_dir():
         raise ValueError("there is no such directory; create it, or leave the variable out")
@@ -97,7 +91,7 @@ BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
 ManagementUrl = Annotated[str, AfterValidator(notation.management_url)]
 WebUrl = Annotated[str, AfterValidator(notation.web_url)]
 # Never repeated in an error; addresses are shown without password.
-HIDDEN = frozenset({"client_secret", "amqp_url", "management_url", "admin_token"})
+HIDDEN = frozenset({"client_secret", "amqp_url", "management_url", "admin_token", "journal_url"})
 
 
 class Settings(BaseSettings):
@@ -247,9 +241,14 @@ class Settings(BaseSettings):
     )
 
     # rest
-    journal_url: Annotated[str, AfterValidator(_journal)] = Field(
+    journal_url: Annotated[str, AfterValidator(notation.journal_url)] = Field(
         default="memory",
-        description="Where applied versions are remembered; only memory in this version (one process life).",
+        repr=False,
+        description="Where applied versions and history are remembered: memory (one process life), "
+        "sqlite:///order-worker.db, or postgresql://user:password@host/database for replicas.",
+    )
+    journal_retention_days: int = Field(
+        default=90, ge=1, le=36_500, description="How long the journal keeps what is over, in days."
     )
     admin_host: str = Field(
         default="127.0.0.1",
@@ -311,7 +310,7 @@ class Settings(BaseSettings):
     @property
     def logs(self) -> LogSettings:
         """For telemetry, with the texts to hide."""
-        passwords = [urlsplit(url).password or "" for url in (*self.amqp_url, self.management_url)]
+        passwords = [urlsplit(url).password or "" for url in (*self.amqp_url, self.management_url, self.journal_url)]
         tokens = (self.client_secret.get_secret_value(), self.admin_token.get_secret_value())
         secrets = {*tokens, *passwords, *map(unquote, passwords)}
         # A very short secret would blank out half of every line, and "guest" is no secret.

@@ -1,9 +1,21 @@
 """What the pipeline needs from the world, named by role. Adapters implement these; tests have fakes that pass the
 same contract."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from worker.core.history import (
+    GroupBy,
+    HistoryRow,
+    IndexedLetter,
+    LetterState,
+    Pause,
+    Replay,
+    ReplayItem,
+    Sought,
+    Tally,
+)
+from worker.core.journal import BatchRecord, Claim, OrderRow
 from worker.core.model import Delivery, Properties, Scalar, Settlement, Version
 from worker.core.readiness import Readiness
 from worker.core.report import CallReport
@@ -35,7 +47,11 @@ class TokenSource(Protocol):
 
 
 class Journal(Protocol):
-    """Memory of what was applied. One read and one write per batch, never one per message."""
+    """Memory of what was applied. One read and one write per batch, never one per message.
+
+    Every method raises JournalUnavailable where the journal does not answer within its deadline; cancelling one leaves
+    open whether it happened.
+    """
 
     async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
         """The applied version of each field of these orders; orders never seen are absent."""
@@ -46,6 +62,113 @@ class Journal(Protocol):
 
         Returning means it is as durable as this journal can make it: only then may deliveries be acknowledged.
         """
+        ...
+
+
+class Ledger(Journal, Protocol):
+    """A journal that several workers share: it knows who is at each order. One claim and one record per batch.
+
+    ``core/journal.py`` has the rules. Errors as ``Journal``.
+    """
+
+    async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
+        """Before a call: claim these orders for this worker, all at once, and read what is known of each.
+
+        Every order is in the answer, those never seen too. Repeating it is harmless, but finds its own claim standing.
+        """
+        ...
+
+    async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
+        """After a call: everything that came of the batch, all or nothing. Returns the contested orders: somebody else
+        claimed them meanwhile, and that claim, if it still stands.
+
+        Returning means it is as durable as this journal can make it. Repeating it changes no version, but history rows
+        are then there twice.
+        """
+        ...
+
+    async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
+        """At most ``limit`` orders whose echo is due, or whose claim ran out long ago; the longest due first."""
+        ...
+
+
+class Archive(Protocol):
+    """What the journal keeps for people, and for how long. Errors as ``Journal``."""
+
+    async def history(self, order_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, HistoryRow]]:
+        """What happened to an order, in the order it was recorded: rows with a number above ``after``."""
+        ...
+
+    async def prune(self, before_us: int, *, limit: int = 1000) -> int:
+        """Forget what is older, at most ``limit`` rows of each table; returns how many, 0 when nothing is left to do.
+
+        An order stays while a dead letter of it is in the queue, a claim stands or an echo is owed.
+        """
+        ...
+
+    async def horizon_us(self) -> int:
+        """An update of an order without a row that is older than this cannot be judged: what it lost against may have
+        been forgotten. The smallest 64-bit integer while nothing was."""
+        ...
+
+
+class Pauses(Protocol):
+    """Pauses that hold for all workers of a queue. Errors as ``Journal``."""
+
+    async def pause(self, pause: Pause) -> None:
+        """Put it down; the first one of its kind stays."""
+        ...
+
+    async def resume(self, queue: str) -> bool:
+        """End all pauses of the queue; False if there was none."""
+        ...
+
+    async def pauses(self, queue: str) -> Sequence[Pause]:
+        """The pauses of the queue, the oldest first."""
+        ...
+
+
+class LetterIndex(Protocol):
+    """The index of dead letters: listing and planning read it, not the queue. Errors as ``Journal``."""
+
+    async def add(self, letters: Sequence[IndexedLetter]) -> None:
+        """Put letters in; those whose copy is there already are left as they are."""
+        ...
+
+    async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
+        """The next letters behind the one whose ``seq`` is ``after``; fewer than ``limit`` means that was all."""
+        ...
+
+    async def tallies(self, sought: Sought, by: GroupBy, *, limit: int = 100) -> Sequence[Tally]:
+        """Counts by reason, order or day, the most frequent first."""
+        ...
+
+    async def mark(self, copy_ids: Sequence[str], state: LetterState, *, wall_us: int) -> int:
+        """Say where these letters (at most 1,000) are now; returns how many were somewhere else."""
+        ...
+
+
+class Replays(Protocol):
+    """Replays, each with its frozen plan. Errors as ``Journal``."""
+
+    async def begin(self, replay: Replay) -> None:
+        """Put a replay down; its id must be new."""
+        ...
+
+    async def plan(self, replay_id: str, items: Sequence[ReplayItem]) -> None:
+        """Add messages to its plan, or say what became of them: an item with a known place replaces the one there."""
+        ...
+
+    async def items(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Sequence[ReplayItem]:
+        """The plan behind the place ``after``; fewer than ``limit`` means that was all."""
+        ...
+
+    async def replay(self, replay_id: str) -> Replay | None:
+        """The replay, None if there is none of that id."""
+        ...
+
+    async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
+        """The replay is in this state now."""
         ...
 
 

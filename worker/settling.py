@@ -13,6 +13,8 @@ from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
 
+REMEMBERED = 20
+"""Prefetch windows of lost deliveries whose first sight is kept."""
 EARLY_AT_MOST = 200
 """Settlements that need no call and wait for one that ends; beyond this they are settled by themselves."""
 
@@ -27,7 +29,7 @@ class Unsettled:
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
         # so together with what is open here they are never more than the prefetch, and they are the last written ones.
         self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
-        self._first_sight = FirstSight(2 * prefetch)
+        self._first_sight = FirstSight(REMEMBERED * prefetch)
         self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
 

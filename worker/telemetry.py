@@ -114,7 +114,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.not_renewed": Event(
             "warning", "Messages near the delivery limit could not be copied before their release.", ("messages",)
         ),
-        "topology.unverified": Event("info", "It exists; its arguments could not be compared.", ("name", "why")),
+        "topology.unverified": Event(
+            "info", "Its arguments, or even its existence, could not be checked.", ("name", "why")
+        ),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),
         "batch.settled": Event("debug", "A call and everything in it is settled.", ("orders", "took_s")),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.generation import chosen
 from tests.support.proxy import TcpProxy
 from tests.support.workerprocess import WorkerProcess
 from tests.support.world import World, stamped
@@ -46,7 +47,7 @@ def address(broker: PrivateBroker, login: str, vhost: str = "") -> str:
 
 async def test_broker_that_starts_later_is_waited_for(tmp_path: Path) -> None:
     """Says where and why without the password, keeps trying, and connects when the node is up."""
-    node = PrivateBroker()
+    node = PrivateBroker(installation=chosen())
     settings = NOWHERE | {"CLIENT_SECRET": "secret-of-the-client", "AMQP_URL": node.url}
     worker = await WorkerProcess.start(settings, cwd=tmp_path)
     try:

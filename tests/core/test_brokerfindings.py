@@ -67,6 +67,7 @@ def test_every_difference_of_a_queue_is_told() -> None:
         (queue(), Level.OK, "equal"),
         (queue(exists=False), Level.BROKEN, "missing"),
         (queue(verified=False), Level.NOTE, "could not be compared"),
+        (queue(verified=False, hidden=True), Level.NOTE, "without any permission"),
         (queue(problem="odd"), Level.BROKEN, "odd"),
     ],
 )

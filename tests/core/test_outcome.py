@@ -361,6 +361,19 @@ def test_an_applied_order_is_no_longer_in_doubt() -> None:
     assert settlement.disposition == Dead(reason=Reason.REJECTED, detail=REFUSED.detail)
 
 
+def test_an_order_that_is_missing_in_a_reply_is_in_doubt() -> None:
+    """It may have been done: a later rejection must not read as if nothing had happened."""
+    driver = worker(make_update(1, at=1, tag=1))
+    judged(driver, Judgement(call=Call.ANSWERED, items={1: ItemVerdict(item=Item.UNCONFIRMED, detail="missing")}))
+    driver.add(make_update(1, at=2, tag=2))
+    judged(driver, REFUSED)
+    judged(driver, Judgement(call=Call.ANSWERED))
+
+    (settlement,) = judged(driver, REFUSED).settlements
+    assert isinstance(settlement.disposition, Retry), "the first one waits in a tier"
+    assert settlement.disposition.reason is Reason.REJECTED_IN_DOUBT
+
+
 # -- the platform, not the message --------------------------------------------------------------------------------
 
 

@@ -42,11 +42,20 @@ async def publish(outside: Outside, names: Topology, *numbers: int) -> None:
         await outside.publish(names.exchanges[0].name, str(number), {"id": number})
 
 
-async def hand_back(consumer: Consumer, tag: int) -> None:
-    """Return one delivery to the queue; it comes again, counted."""
+async def hand_back(consumer: Consumer, *tags: int) -> None:
+    """Return deliveries to the queue, and wait until all came again, counted.
+
+    The consumer is cancelled when the first comes again, for which it needs its turn: not before the last one is here.
+    """
     assert consumer._current is not None
-    consumer._current.ledger.plan([[tag]])
-    await consumer._current.channel.basic_nack(tag)
+    unsettled = consumer.status.unsettled
+    async with consumer._turn, asyncio.timeout(DEADLINE_S):
+        consumer._current.ledger.plan([[tag] for tag in tags])
+        for tag in tags:
+            # A reject: from RabbitMQ 4.3 on a nack is not counted.
+            await consumer._current.channel.basic_reject(tag)
+        while consumer.status.unsettled != unsettled:  # noqa: ASYNC110 - set aside, so nobody hears of them
+            await asyncio.sleep(0.01)
 
 
 async def test_the_first_message_that_never_came_back_widens_the_consumer(
@@ -94,11 +103,7 @@ async def test_what_comes_back_to_a_wide_consumer_waits_until_all_else_is_settle
     async with consuming(broker.url, queues, sink) as consumer:
         await sink.until_count(3)
         with capture_logs() as logs:
-            await hand_back(consumer, 2)
-            await hand_back(consumer, 3)
-            async with asyncio.timeout(DEADLINE_S):
-                while consumer.status.unsettled != 3:  # noqa: ASYNC110 - set aside, so nobody hears of them
-                    await asyncio.sleep(0.01)
+            await hand_back(consumer, 2, 3)
         await publish(outside, queues, 4)
         await outside.until_ready(queues.work_queue, 1)
         assert len(sink.deliveries) == 3
@@ -122,9 +127,6 @@ async def test_what_is_set_aside_stays_there_while_the_intake_is_cancelled(
     async with consuming(broker.url, queues, sink) as consumer:
         await sink.until_count(2)
         await hand_back(consumer, 2)
-        async with asyncio.timeout(DEADLINE_S):
-            while consumer.status.unsettled != 2:  # noqa: ASYNC110 - set aside, so nobody hears of it
-                await asyncio.sleep(0.01)
         await consumer.cancel()
         assert await consumer.acknowledge(1, [[1]])
         await publish(outside, queues, 3)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.broker import Outside
-from worker.adapters import privatebroker
-from worker.adapters.privatebroker import PrivateBroker, ensure_rabbitmq
+from tests.support.generation import chosen
+from worker.adapters import brokerinstallation
+from worker.adapters.brokerinstallation import ensure_rabbitmq
+from worker.adapters.privatebroker import PrivateBroker
 from worker.core.errors import UsageError
 
 
@@ -21,7 +23,7 @@ def nobody_listens(port: int) -> bool:
 @pytest.mark.slow
 async def test_data_survive_a_kill_and_nothing_survives_a_stop() -> None:
     """kill -9 and a start later the confirmed message is there; after stop there is no port, process or folder."""
-    node = PrivateBroker()
+    node = PrivateBroker(installation=chosen())
     node.start()
     try:
         outside = await Outside.connect(node.url)
@@ -52,6 +54,23 @@ async def test_data_survive_a_kill_and_nothing_survives_a_stop() -> None:
 
 
 @pytest.mark.broker
+def test_a_frozen_node_answers_nothing_until_it_goes_on(broker: PrivateBroker) -> None:
+    """SIGSTOP reaches the node itself, in whatever it runs: the port is open, and silent."""
+    broker.pause()
+    try:
+        with socket.create_connection(("127.0.0.1", broker.port), timeout=0.5) as probe:
+            probe.sendall(b"AMQP\x00\x00\x09\x01")
+            with pytest.raises(TimeoutError):
+                probe.recv(1)
+            broker.resume()
+            probe.settimeout(20.0)
+
+            assert probe.recv(1) == b"\x01"
+    finally:
+        broker.resume()
+
+
+@pytest.mark.broker
 def test_everything_of_it_listens_on_loopback_only(broker: PrivateBroker) -> None:
     """AMQP, the distribution and epmd: no other machine can reach them."""
     listening = [
@@ -65,14 +84,14 @@ def test_everything_of_it_listens_on_loopback_only(broker: PrivateBroker) -> Non
 
 def test_an_installed_broker_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is installed where the script is found."""
-    monkeypatch.setattr(privatebroker, "find_script", lambda name: Path("/somewhere") / name)
+    monkeypatch.setattr(brokerinstallation, "find_script", lambda name: Path("/somewhere") / name)
 
     assert ensure_rabbitmq() == Path("/somewhere/rabbitmq-server")
 
 
 def test_without_apt_the_person_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install it, or name a running broker."""
-    monkeypatch.setattr(privatebroker, "find_script", lambda _: None)
+    monkeypatch.setattr(brokerinstallation, "find_script", lambda _: None)
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(UsageError, match="ORDER_WORKER_AMQP_URL"):

@@ -98,3 +98,21 @@ async def test_without_configure_permission_verify_checks_existence_only(
         await reader.close()
 
     assert "secret-word" not in str(caught.value)
+
+
+async def test_without_any_permission_verify_says_what_it_could_not_look_at(
+    broker: PrivateBroker, outside: Outside, queues: Topology
+) -> None:
+    """A worker's user needs nothing on the exchange of the producers; RabbitMQ 4.3 then hides whether it exists."""
+    user = f"nobody-{queues.work_queue}"
+    broker.ctl("add_user", user, "secret-word")
+    broker.ctl("set_permissions", user, "^$", "^$", "^$")
+    nobody = await dial(
+        broker.url.replace("guest:guest", f"{user}:secret-word"), name="nobody", heartbeat_s=10, timeout_s=5.0
+    )
+    try:
+        unverified = await verify(nobody, queues)
+    finally:
+        await nobody.close()
+
+    assert len(unverified) == len(queues.exchanges) + len(queues.queues)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.pipeline.modelbroker import Effects
 from tests.support.modelplatform import ModelPlatform, rest_error
-from worker.adapters.journal import MemoryJournal
+from worker.adapters.journal.memory import MemoryJournal
 from worker.core.model import Fields, Scalar, Version
 from worker.core.report import CallReport, NoAnswer, NotSent, Reply
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from tests.builders import NOW_US
 from worker.core.errors import CopyFailed
 from worker.core.headers import Copy, dead_copy, retry_copy
+from worker.core.identity import identity
 from worker.core.model import Ack, Dead, Delivery, Properties, Release, Retry, Settlement
 from worker.core.returns import Survived
 from worker.ports import Sink
@@ -191,7 +192,7 @@ class ModelIntake:
             self._sink.deliver(self._delivery(message))
 
     def _delivery(self, message: Message) -> Delivery:
-        return Delivery(
+        delivery = Delivery(
             generation=self.generation,
             tag=self._tag,
             body=message.body,
@@ -202,10 +203,10 @@ class ModelIntake:
             arrived_us=_now_us(),
             opened_us=self._opened_us,
             returns=message.handed_over - 1,
-            unexplained=self._survived.unexplained(
-                message.properties.message_id, message.body, message.handed_over - 1
-            ),
         )
+        if delivery.returns:
+            delivery.unexplained = self._survived.unexplained(identity(delivery), delivery.returns)
+        return delivery
 
 
 class ModelSettler:

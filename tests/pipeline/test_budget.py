@@ -1,10 +1,14 @@
 """A budget of calls in a running worker: the fewest calls that apply everything, and no delivery held for too long."""
 
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from tests.pipeline.fakes import AWAY
+from tests.pipeline.fakes import AWAY, FakePlatform
 from tests.pipeline.world import World
-from worker.core.model import AckReason
+from worker.core.model import AckReason, Scalar
+from worker.core.report import CallReport, Reply
 
 
 async def test_a_backlog_leaves_in_full_batches_and_every_order_is_applied() -> None:
@@ -73,3 +77,37 @@ async def test_an_idle_worker_with_a_budget_arms_no_timer_for_it() -> None:
         assert world.pipeline.activity.buffered == 1
         assert world.platform.sent == []
         await world.until_settled(400.0)
+
+
+class HourlyPlatform(FakePlatform):
+    """Takes 100 calls in any hour; the rest gets 429 and hears when to come again."""
+
+    async def update_orders(self, orders: Sequence[Mapping[str, Scalar]], *, token: str) -> CallReport:
+        now = asyncio.get_running_loop().time()
+        recent = [at for at in self.taken if at > now - 3600.0]
+        if len(recent) >= 100:
+            self.throttled += 1
+            return Reply(status=429, retry_after=str(math.ceil(recent[-100] + 3600.0 - now)))
+        self.taken.append(now)
+        return await super().update_orders(orders, token=token)
+
+    taken: list[float]
+    throttled = 0
+
+
+async def test_without_a_budget_a_throttling_platform_is_obeyed_and_still_gets_few_calls() -> None:
+    """100 calls an hour, 15,000 orders, and nobody told the worker: full batches, waits as asked, hardly a call more
+    than there are batches, and nothing is dead-lettered."""
+    async with World(max_batch=100) as world:
+        world.platform.__class__ = HourlyPlatform
+        assert isinstance(world.platform, HourlyPlatform)
+        world.platform.taken = []
+        for order_id in range(1, 15_001):
+            world.publish(order_id, 1)
+        await world.start()
+        await world.until_settled(2.5 * 3600.0)
+
+        assert world.fates() == {AckReason.APPLIED: 15_000}
+        assert len(world.platform.taken) <= 150 + 5
+        assert world.platform.throttled <= 10
+        assert world.queue.dead == []

@@ -188,8 +188,9 @@ async def test_a_recovery_that_succeeds_during_the_drain_does_not_consume_again(
     world.publish(1, 1)
     await world.advance(0.1)
     world.publish(2, 1)
-    world.platform.script.append(rest_error("gone", 404))
+    world.platform.down = rest_error("gone", 404)
     await world.until(lambda: world.paused and not world.intake.channel_open)
+    world.platform.down = None
     world.platform.latency_s = 10.0
     calls = len(world.platform.calls)
     await world.until(lambda: len(world.platform.calls) > calls)

@@ -83,9 +83,9 @@ async def test_copies_that_fail_for_too_long_hand_everything_back_and_it_is_trie
     await world.until(lambda: len(world.queue.unsettled) == 1, 60.0)
     world.settler.refuses = lambda _: False
     await world.until_settled(10.0)
+    await world.until(lambda: world.pipeline.activity.reason is None, 6.0)
 
     assert outage is not None
     assert "unsettled for 900 s" in outage.detail
     assert "refuses the copy" in outage.detail
     assert len(world.queue.dead) == 1
-    assert world.pipeline.activity.reason is None

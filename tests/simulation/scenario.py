@@ -54,12 +54,13 @@ class Trouble(StrEnum):
     OMITS = "orders left out of the reply"
     MASKED = "internal server error for one order"
     SLOW = "slow"
+    PAUSED_BY_HAND = "paused by a person"
     TOKEN_REVOKED = "token revoked"
     TOKEN_REFUSED = "credentials refused"
     TOKEN_AWAY = "token endpoint away"
 
 
-MOMENTS = (Trouble.CUT, Trouble.CONSUMER_GONE, Trouble.KILL, Trouble.STOP)
+MOMENTS = (Trouble.CUT, Trouble.CONSUMER_GONE, Trouble.KILL, Trouble.STOP, Trouble.PAUSED_BY_HAND)
 LIFE_ENDS = (Trouble.KILL, Trouble.STOP)
 # Plain refusals that come and go would, by the control rule, be taken for those of a message: at most one such window.
 ONCE = (Trouble.FORBIDDEN_403,)
@@ -102,6 +103,8 @@ class Scenario:
     max_unsettled_s: float
     prefetch: int
     latency_s: float
+    storm_ratio: float
+    calls_per_hour: int | None
     milestones: Sequence[int]
     how: Refusal
     takes_empty: bool
@@ -136,6 +139,8 @@ def scenario_of(seed: int) -> Scenario:
         # Without a control call a window full of bad orders would have no witness.
         prefetch=dice.choice([4, 20, 2000]) if takes_empty else 2000,
         latency_s=dice.choice([0.002, 0.05, 1.0]),
+        storm_ratio=dice.choice([0.5, 1.0]),
+        calls_per_hour=dice.choice([None, None, None, 3600, 36_000]),
         milestones=[GOOD_FROM + number for number in events if dice.random() < 0.1],
         how=dice.choice(REFUSALS),
         takes_empty=takes_empty,
@@ -151,7 +156,7 @@ def scenario_of(seed: int) -> Scenario:
 def _events(dice: random.Random, lasts_s: float, *, stamped: bool) -> dict[int, Event]:
     orders = dice.choice([1, 2, 4, 8])
     doomed_orders = set(dice.sample(range(1, orders + 1), dice.choice([0, 0, 1])))
-    share_bad = dice.choice([0.0, 0.05, 0.2])
+    share_bad = dice.choice([0.0, 0.05, 0.2, 0.2, 0.7])
     events = {}
     for number in range(1, dice.randint(5, 40) + 1):
         order_id = dice.randint(1, orders)

@@ -69,11 +69,8 @@ class Life:
         scenario = world.scenario
         name = f"w{number}"
         self.link = SimLink(world.broker, name)
-        # Handling alone is left out: where the platform takes no empty lists, a refused order that is handled alone
-        # has no witness, so it is held until MAX_UNSETTLED_S,
-        # again and again. A story in which that ends is still to be found.
         consumer = Consumer(
-            cast("Link", self.link), queue="work", prefetch=scenario.prefetch, alone_from=10_000, wall_us=wall_us
+            cast("Link", self.link), queue="work", prefetch=scenario.prefetch, alone_from=2, wall_us=wall_us
         )
         self.publisher = SimPublisher(world.broker, self.link)
         self.publisher.fails = lambda: world.weather.has(Trouble.COPIES_FAIL, 0.7)
@@ -92,8 +89,7 @@ class Life:
             coalescer=self.coalescer,
             outcomes=Outcomes(self.coalescer, max_attempts=MAX_ATTEMPTS, delays_s=DELAYS_S),
             breaker=self.breaker,
-            # Never a storm: nobody is there who could look at it and resume.
-            storm=StormGuard(ratio=1.0, window=200),
+            storm=StormGuard(ratio=scenario.storm_ratio, window=200),
             caller=Caller(client, client, Rules()),
             journal=world.journal,
             settler=BrokerSettler(
@@ -110,6 +106,7 @@ class Life:
                 max_unsettled_s=scenario.max_unsettled_s,
                 drain_grace_s=DRAIN_GRACE_S,
                 prefetch=scenario.prefetch,
+                calls_per_hour=scenario.calls_per_hour,
             ),
             clock=asyncio.get_running_loop().time,
         )
@@ -149,6 +146,8 @@ class World:
         steps += [(fault.at_s, fault) for fault in self.scenario.faults]
         for at_s, step in sorted(steps, key=lambda pair: pair[0]):
             await asyncio.sleep(max(0.0, START_S + at_s - asyncio.get_running_loop().time()))
+            if self.dice.random() < 0.2:
+                await self._have_a_person_look()
             if isinstance(step, Fault):
                 await self._strike(step)
             else:
@@ -168,10 +167,17 @@ class World:
                 await self._kill()
             case Trouble.STOP:
                 await self._stop()
+            case Trouble.PAUSED_BY_HAND:
+                await self.life.pipeline.availability.pause("why not")
             case Trouble.TOKEN_REVOKED:
                 self.platform.good_token += 1
             case _:
                 self.weather.begin(fault.trouble, fault.lasts_s)
+
+    async def _have_a_person_look(self) -> None:
+        """Somebody paused the worker, or it paused itself for a storm: somebody lets it go on."""
+        if await self.life.pipeline.availability.resume_by_hand():
+            self.trace.note("resumed by a person")
 
     async def _kill(self) -> None:
         """Everything in memory is gone, and nothing that the dying tasks still do has an effect."""
@@ -208,6 +214,7 @@ class World:
                 break
             if self.broker.quiet and self.life.idle:
                 return
+            await self._have_a_person_look()
             if not self.scenario.takes_empty and (event := self.oracle.next_witness()) is not None:
                 self.broker.publish(event)
             await asyncio.sleep(REST_STEP_S)

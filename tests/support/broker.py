@@ -129,9 +129,10 @@ class Outside:
             )
 
     async def take(self, queue: str, *, hand_back: bool = False) -> DeliveredMessage:
-        """Remove one message (or hand it back); waits up to 20 s for it.
+        """Remove one message, or hand it back by a reject (from RabbitMQ 4.3 on a nack is not counted).
 
-        Consumes, on a channel of its own: RabbitMQ refuses basic.get on quorum queues with a single active consumer.
+        Waits up to 20 s for it. Consumes, on a channel of its own: RabbitMQ refuses basic.get on quorum queues with a
+        single active consumer.
         """
         assert self._connection.transport is not None
         channel = await self._connection.transport.connection.channel()
@@ -147,7 +148,7 @@ class Outside:
             await channel.basic_cancel("taker")
             assert message.delivery_tag is not None
             if hand_back:
-                await channel.basic_nack(message.delivery_tag)
+                await channel.basic_reject(message.delivery_tag)
             else:
                 await channel.basic_ack(message.delivery_tag)
             await channel.close()

@@ -2,10 +2,10 @@
 
 import socket
 import time
-from pathlib import Path
 from typing import Self
 
-from worker.adapters.privatebroker import PrivateBroker
+from tests.support.generation import chosen
+from worker.adapters.privatebroker import PrivateBroker, free_ports
 
 START_S = 30.0
 POLL_S = 0.05
@@ -15,10 +15,14 @@ class ManagedBroker(PrivateBroker):
     """Its management API answers when ``start`` returns."""
 
     def __init__(self) -> None:
-        super().__init__(plugins=("rabbitmq_management",))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.management_port = int(probe.getsockname()[1])
+        [self.management_port] = free_ports(1)
+        settings = {
+            # The API tells policies from statistics: a minute is too long to wait for them.
+            "collect_statistics_interval": "1000",
+            "management.tcp.ip": "127.0.0.1",
+            "management.tcp.port": str(self.management_port),
+        }
+        super().__init__(plugins=("rabbitmq_management",), settings=settings, installation=chosen())
 
     @property
     def management_url(self) -> str:
@@ -33,15 +37,6 @@ class ManagedBroker(PrivateBroker):
             assert time.monotonic() < deadline, self.log_text
             time.sleep(POLL_S)
         return self
-
-    def _prepare_home(self) -> Path:
-        home = super()._prepare_home()
-        config = home / "rabbitmq.conf"
-        # The API tells policies from statistics: a minute is too long to wait for them.
-        usual = config.read_text().replace("interval = 60000", "interval = 1000")
-        lines = f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management_port}\n"
-        config.write_text(usual + lines)
-        return home
 
 
 def _listens(port: int) -> bool:

@@ -21,6 +21,9 @@ from worker.core.errors import BrokerRefused, ConnectionLost
 TICK_S = 0.05
 AGAIN_S = 0.1
 CONFIRM_S = 3.0
+APART = 1_000_000
+"""Every other refused event is of an order that has no other ones: no later value can supersede it, so it is missed
+for certain when it is lost."""
 
 
 class Producer:
@@ -98,7 +101,10 @@ class Producer:
         """The next event, as often as it is published: a second time at once, before a later one of its order."""
         self.events += 1
         refused, invalid = self._falls_on(self._refused_every), self._falls_on(self._invalid_every)
-        key = self._accounting.make(self._chance.choice(self._orders), refused=refused, invalid=invalid)
+        order_id = self._chance.choice(self._orders)
+        if refused and self.events // self._refused_every % 2:
+            order_id += APART
+        key = self._accounting.make(order_id, refused=refused, invalid=invalid)
         return [key, key] if self._falls_on(self._twice_every) else [key]
 
     def _falls_on(self, every: int) -> bool:

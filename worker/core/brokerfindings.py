@@ -39,6 +39,8 @@ class Difference:
 class Found:
     """An exchange or queue as AMQP shows it. ``verified`` False: it exists, its arguments could not be compared.
 
+    ``hidden``: the broker does not even say whether it exists; then ``verified`` is False too.
+
     ``problem`` is a refusal of another kind. The counts are None for exchanges.
     """
 
@@ -46,6 +48,7 @@ class Found:
     name: str
     exists: bool = True
     verified: bool = True
+    hidden: bool = False
     differences: tuple[Difference, ...] = ()
     problem: str = ""
     messages: int | None = None
@@ -89,12 +92,12 @@ def judge_object(found: Found) -> Iterator[Finding]:
     if found.problem:
         yield Finding(Level.BROKEN, subject, found.problem, "look at it with the broker's own tools")
     elif not found.verified:
-        yield Finding(
-            Level.NOTE,
-            subject,
-            "exists; its arguments could not be compared without configure permission",
-            "compare them with `order-worker topology`, or set MANAGEMENT_URL",
+        seen = (
+            "could not be looked at without any permission on it"
+            if found.hidden
+            else "exists; its arguments could not be compared without configure permission"
         )
+        yield Finding(Level.NOTE, subject, seen, "compare it with `order-worker topology`, or set MANAGEMENT_URL")
     elif not found.differences:
         yield Finding(Level.OK, subject, "exists; the broker accepts our arguments as equal")
 

@@ -2,6 +2,8 @@
 
 WorkerError
  ├─ UsageError           the person at the keyboard: change the input or the settings (exit code 2)
+ │   └─ JournalOutdated  the tables of the journal are not those of this version: `order-worker journal upgrade`
+ ├─ JournalUnavailable   the journal cannot be reached, or did not answer in time: wait and try again
  ├─ BrokerRefused        the broker refuses our password, vhost or permission: at start exit code 2, later keep trying
  ├─ ConnectionLost       the broker went away or answered nothing in time: reconnect, the message comes again
  ├─ CopyFailed           a copy to a retry or dead-letter queue was not confirmed: keep the original unsettled
@@ -19,6 +21,17 @@ class WorkerError(Exception):
 
 class UsageError(WorkerError):
     """Input or settings that cannot work; the text says what to change."""
+
+
+class JournalOutdated(UsageError):
+    """The journal's tables are missing, older or newer than this program; the text says which command helps."""
+
+
+class JournalUnavailable(WorkerError):
+    """The journal could not be reached, refused, or did not answer before the deadline. No password in the text.
+
+    What was being written may have been written or not: writing it again does no harm.
+    """
 
 
 class BrokerRefused(WorkerError):

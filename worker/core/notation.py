@@ -70,6 +70,22 @@ def management_url(text: str) -> str:
     return text
 
 
+def journal_url(text: str) -> str:
+    """``memory``, ``sqlite:///FILE``, or a ``postgresql://`` address as libpq reads it."""
+    if text == "memory":
+        return text
+    scheme, _, rest = text.partition("://")
+    if scheme == "sqlite":
+        if not rest.strip("/") or rest[0] != "/" or "?" in rest:
+            raise ValueError(
+                "name a file: sqlite:///order-worker.db (where the worker is started) or "
+                "sqlite:////var/lib/journal.db; without a file there is memory"
+            )
+    elif scheme not in ("postgresql", "postgres") or not rest or any(char.isspace() for char in rest):
+        raise ValueError("use memory, sqlite:///FILE or postgresql://user:password@host/database")
+    return text
+
+
 def broker_name(name: str) -> str:
     """The name of an exchange or queue."""
     # AMQP 0-9-1 names are short strings (255 bytes), of which we append up to 40; "amq." is reserved to the broker.

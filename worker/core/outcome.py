@@ -138,6 +138,8 @@ class Outcomes:
         alone = len(batch.entries) == 1
         for entry in batch.entries:
             verdict = items[entry.order_id]
+            if verdict.item is Item.UNCONFIRMED:
+                self._doubt(entry)  # the reply does not say what became of it: it may have been done
             match verdict.item:
                 case Item.APPLIED | Item.REMAPPED:
                     turn.effects.remapped += verdict.item is Item.REMAPPED
@@ -316,7 +318,8 @@ class Outcomes:
             turn.effects.outage = Outage(kind=OutageKind.UNAVAILABLE, detail=detail)
         self._put_back(*batch.other, *batch.rest)
         batch.other = batch.rest = ()
-        self._doubt(batch)
+        for entry in batch.entries:
+            self._doubt(entry)
         batch.unknowns += 1
         not_before = turn.now + full_jitter(batch.unknowns + 1, first_s=0.25, cap_s=5.0, jitter=jitter)
         if len(batch.entries) == 1:
@@ -328,9 +331,8 @@ class Outcomes:
             for entries in (batch.entries[:half], batch.entries[half:]):
                 self._coalescer.urge(self._coalescer.batch(entries, FlushReason.RESEND), not_before)
 
-    def _doubt(self, batch: Batch) -> None:
-        for entry in batch.entries:
-            self._doubts[entry.order_id] = None
+    def _doubt(self, entry: Entry) -> None:
+        self._doubts[entry.order_id] = None
         while len(self._doubts) > DOUBTS_KEPT:
             del self._doubts[next(iter(self._doubts))]
 

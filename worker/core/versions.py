@@ -7,6 +7,7 @@ is applied. Whether it was sent itself, merged away, overtaken or delivered twic
 from collections import deque
 from collections.abc import Iterable, Mapping
 
+from worker.core.identity import Identity, identity
 from worker.core.model import AckReason, Delivery, Scalar, Update, Version
 
 Applied = Mapping[str, Version]
@@ -90,36 +91,33 @@ def standing(update: Update, applied: Applied) -> AckReason | None:
 class FirstSight:
     """Remembers the versions of deliveries whose channel was lost: a redelivery keeps what it had at first sight.
 
-    Keyed by message id and body; equal messages are told apart by their order. Holds at most ``limit`` deliveries
-    (a prefetch window is the most that one lost channel can leave); beyond that the oldest are forgotten, and count as
-    redelivered without memory.
+    Equal messages are told apart by their order. Holds at most ``limit`` deliveries: one lost channel leaves a prefetch
+    window, and several may be lost before a message comes again, because what was never delivered may come first.
+    Beyond that the oldest are forgotten, and count as redelivered without memory.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._seen: dict[tuple[str | None, bytes], deque[Version]] = {}
+        self._seen: dict[Identity, deque[Version]] = {}
         self._count = 0
 
     def remember(self, delivery: Delivery, version: Version) -> None:
         """Keep the version of a delivery that the broker is going to hand over again."""
         while self._count >= self._limit:
             self._count -= len(self._seen.pop(next(iter(self._seen))))
-        self._seen.setdefault(_identity(delivery), deque()).append(version)
+        self._seen.setdefault(identity(delivery), deque()).append(version)
         self._count += 1
 
     def recall(self, delivery: Delivery) -> Version | None:
         """The remembered version, once; None for a delivery that was never seen before."""
         if not delivery.redelivered or not self._count:
             return None
-        versions = self._seen.get(_identity(delivery))
+        key = identity(delivery)
+        versions = self._seen.get(key)
         if not versions:
             return None
         first = versions.popleft()
         self._count -= 1
         if not versions:
-            del self._seen[_identity(delivery)]
+            del self._seen[key]
         return first
-
-
-def _identity(delivery: Delivery) -> tuple[str | None, bytes]:
-    return delivery.properties.message_id, delivery.body

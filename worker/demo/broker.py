@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from worker.adapters.amqp.connection import shown
 from worker.adapters.amqp.topology import Topology, topology
-from worker.adapters.privatebroker import PrivateBroker, ensure_rabbitmq
+from worker.adapters.brokerinstallation import ensure_rabbitmq
+from worker.adapters.privatebroker import PrivateBroker
 from worker.config import variable
 from worker.core import notation
 from worker.core.errors import UsageError

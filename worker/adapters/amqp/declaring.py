@@ -3,12 +3,15 @@
 A passive declaration only asks whether a name exists: RabbitMQ ignores the arguments of it. So ``verify`` asks
 passively first, and where the queue exists declares it in earnest, which changes nothing and is refused with the name
 of the first argument that differs. A user without the configure permission may do the first, not the second: then the
-arguments stay unchecked, and a log line says so. Bindings cannot be read over AMQP at all.
+arguments stay unchecked, and a log line says so. Some releases do not even tell such a user whether the name exists
+(4.2.6 and 4.3.0; later ones tell whoever has any permission on it: rabbitmq-server#16272), so that is no reason not to
+start: a missing queue shows when it is used. Bindings cannot be read over AMQP at all.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -25,6 +28,11 @@ log = structlog.get_logger(__name__)
 RPC_TIMEOUT_S = 10.0
 
 _DIFFERS = re.compile(r"inequivalent arg '([^']+)'.*received (.+) but current is (.+)$", re.DOTALL)
+_HIDDEN = {
+    True: "no permission: neither its existence nor its arguments could be looked at",
+    False: "no configure permission: exists, arguments not compared",
+}
+"""What a user may not, by whether the declaration was passive; the passive one comes first."""
 
 
 async def declare(connection: AbstractConnection, wanted: Topology, *, rpc_timeout_s: float = RPC_TIMEOUT_S) -> None:
@@ -50,20 +58,13 @@ async def verify(
 
     Raises BrokerRefused that names what is missing or which argument differs, and what to do; ConnectionLost.
     """
-    unverified: list[str] = []
-    for exchange in wanted.exchanges:
-        name = f"exchange {exchange.name!r}"
-        async with throwaway(connection, rpc_timeout_s, name) as channel:
-            await _declare_exchange(channel, exchange, passive=True)
-        async with _comparing(connection, rpc_timeout_s, name, unverified) as channel:
-            await _declare_exchange(channel, exchange)
-    for queue in wanted.queues:
-        name = f"queue {queue.name!r}"
-        async with throwaway(connection, rpc_timeout_s, name) as channel:
-            await _declare_queue(channel, queue, passive=True)
-        async with _comparing(connection, rpc_timeout_s, name, unverified) as channel:
-            await _declare_queue(channel, queue)
-    return unverified
+    exchanges = [(f"exchange {each.name!r}", partial(_declare_exchange, exchange=each)) for each in wanted.exchanges]
+    queues = [(f"queue {each.name!r}", partial(_declare_queue, queue=each)) for each in wanted.queues]
+    return [
+        name
+        for name, declaration in (*exchanges, *queues)
+        if not await _compared(connection, rpc_timeout_s, name, declaration)
+    ]
 
 
 def difference(refused: BrokerRefused) -> tuple[str, str] | None:
@@ -88,19 +89,20 @@ async def throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: 
             await channel.close()
 
 
-@asynccontextmanager
-async def _comparing(
-    connection: AbstractConnection, rpc_timeout_s: float, name: str, unverified: list[str]
-) -> AsyncIterator[AbstractChannel]:
-    """A throw-away channel for declaring what is known to exist, where we may."""
-    try:
-        async with throwaway(connection, rpc_timeout_s, name) as channel:
-            yield channel
-    except BrokerRefused as error:
-        if not isinstance(error.__cause__, ChannelAccessRefused):
-            raise
-        unverified.append(name)
-        log.info("topology.unverified", name=name, why="no configure permission: exists, arguments not compared")
+async def _compared(
+    connection: AbstractConnection, rpc_timeout_s: float, name: str, declaration: Callable[..., Awaitable[None]]
+) -> bool:
+    """Ask whether it exists, then declare what is known to exist. False: our user may not do one or the other."""
+    for passive, hidden in _HIDDEN.items():
+        try:
+            async with throwaway(connection, rpc_timeout_s, name) as channel:
+                await declaration(channel, passive=passive)
+        except BrokerRefused as error:
+            if not isinstance(error.__cause__, ChannelAccessRefused):
+                raise
+            log.info("topology.unverified", name=name, why=hidden)
+            return False
+    return True
 
 
 def _refuse(name: str, error: Exception) -> NoReturn:

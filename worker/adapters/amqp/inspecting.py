@@ -3,7 +3,7 @@
 Rights are tried with requests that cannot succeed or cannot do anything, each on a channel of its own, because a
 refusal closes the channel: a ``basic.consume`` with an argument of the wrong type is refused for the missing right
 first, then for the argument; unbinding from an exchange that does not exist needs the right to write first. (Seen on
-RabbitMQ 3.10; nothing is published, consumed or unbound.)
+RabbitMQ 3.10 and 4.3; nothing is published, consumed or unbound.)
 """
 
 import re
@@ -66,7 +66,9 @@ async def objects(connection: AbstractConnection, wanted: Topology, *, rpc_timeo
 
 
 async def _exchange(connection: AbstractConnection, exchange: ExchangeSpec, rpc_timeout_s: float) -> Found:
-    seen = Found(kind="exchange", name=exchange.name)
+    seen = await _exists(connection, Found(kind="exchange", name=exchange.name), rpc_timeout_s)
+    if seen.hidden or not seen.exists:
+        return seen
     try:
         return replace(seen, verified=not await verify(connection, _only(exchange), rpc_timeout_s=rpc_timeout_s))
     except BrokerRefused as refused:
@@ -80,10 +82,10 @@ async def _exchange(connection: AbstractConnection, exchange: ExchangeSpec, rpc_
 
 async def _queue(connection: AbstractConnection, queue: QueueSpec, rpc_timeout_s: float) -> Found:
     """A refusal names one argument; it is taken over and the rest compared again, until nothing differs."""
-    seen = await _counted(connection, queue, rpc_timeout_s)
+    seen = await _exists(connection, Found(kind="queue", name=queue.name), rpc_timeout_s)
     arguments = {**queue.arguments}
     differences: list[Difference] = []
-    while seen.exists and not seen.problem:
+    while seen.exists and not seen.problem and not seen.hidden:
         try:
             compared = _only(replace(queue, arguments=arguments))
             unverified = await verify(connection, compared, rpc_timeout_s=rpc_timeout_s)
@@ -104,17 +106,22 @@ async def _queue(connection: AbstractConnection, queue: QueueSpec, rpc_timeout_s
     return seen
 
 
-async def _counted(connection: AbstractConnection, queue: QueueSpec, rpc_timeout_s: float) -> Found:
-    seen = Found(kind="queue", name=queue.name)
+async def _exists(connection: AbstractConnection, seen: Found, rpc_timeout_s: float) -> Found:
+    """Whether it does, with what waits in a queue."""
     try:
-        async with throwaway(connection, rpc_timeout_s, f"queue {queue.name!r}") as channel:
-            told = await channel.queue_declare(queue.name, passive=True)
+        async with throwaway(connection, rpc_timeout_s, f"{seen.kind} {seen.name!r}") as channel:
+            if seen.kind == "exchange":
+                await channel.exchange_declare(seen.name, passive=True)
+                return seen
+            told = await channel.queue_declare(seen.name, passive=True)
             return replace(seen, messages=told.message_count, consumers=told.consumer_count)
     except BrokerRefused as refused:
         return _refused(seen, refused)
 
 
 def _refused(seen: Found, refused: BrokerRefused) -> Found:
+    if isinstance(refused.__cause__, ChannelAccessRefused):
+        return replace(seen, hidden=True, verified=False)
     if isinstance(refused.__cause__, ChannelNotFoundEntity):
         return replace(seen, exists=False)
     return replace(seen, problem=str(refused))
@@ -169,10 +176,11 @@ async def _may_read(connection: AbstractConnection, queue: str, rpc_timeout_s: f
 
 async def _may_write(connection: AbstractConnection, exchange: str, rpc_timeout_s: float) -> Right:
     nothing = f"order-worker.check.{uuid4().hex}"
+    if not (await _exists(connection, Found(kind="exchange", name=exchange), rpc_timeout_s)).exists:
+        return Right(verb="write", kind="exchange", name=exchange, granted=None)
     granted: bool | None = True
     try:
         async with throwaway(connection, rpc_timeout_s, f"writing to {exchange!r}") as channel:
-            await channel.exchange_declare(exchange, passive=True)
             await channel.exchange_unbind(destination=exchange, source=nothing, routing_key=nothing)
     except BrokerRefused as refused:
         granted = _granted(refused, exchange)

@@ -1,0 +1,174 @@
+"""The part of the journal in memory that is for people: history, letters, pauses, replays."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import count, islice
+
+from worker.core.errors import UsageError
+from worker.core.fields import INT64_MIN
+from worker.core.history import (
+    DAY_US,
+    GroupBy,
+    HistoryRow,
+    IndexedLetter,
+    LetterState,
+    Pause,
+    Replay,
+    ReplayItem,
+    Sought,
+    Tally,
+)
+from worker.core.journal import BatchRecord
+
+ROWS_KEPT = 100_000
+"""History rows, letters, and items of one replay: the latest of each."""
+
+
+class MemoryArchive:
+    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex`` and ``Replays`` for one process life."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)
+        self._numbers = count(1)
+        self._letters: dict[str, IndexedLetter] = {}
+        self._pauses: dict[tuple[str, str], Pause] = {}
+        self._replays: dict[str, Replay] = {}
+        self._plans: dict[str, dict[int, ReplayItem]] = {}
+
+    def _take_down(self, record: BatchRecord) -> None:
+        for row in record.history:
+            self._rows.append((next(self._numbers), row))
+        self._index(record.letters)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    # -- history ------------------------------------------------------------------------------------------------------
+
+    async def history(self, order_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, HistoryRow]]:
+        """What happened to an order."""
+        return list(islice(((n, row) for n, row in self._rows if n > after and row.order_id == order_id), limit))
+
+    async def prune(self, before_us: int, *, limit: int = 1000) -> int:
+        """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
+        old = list(islice((each for each in self._rows if each[1].at_us < before_us), limit))
+        for each in old:
+            self._rows.remove(each)
+        letters = [
+            letter.copy_id
+            for letter in self._letters.values()
+            if letter.state is not LetterState.DEAD and (letter.state_us or 0) < before_us
+        ]
+        for copy_id in letters[:limit]:
+            del self._letters[copy_id]
+        replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
+        for replay_id in replays[:limit]:
+            del self._replays[replay_id], self._plans[replay_id]
+        return len(old) + len(letters[:limit]) + len(replays[:limit])
+
+    async def horizon_us(self) -> int:
+        """No order is forgotten by age."""
+        return INT64_MIN
+
+    # -- pauses -------------------------------------------------------------------------------------------------------
+
+    async def pause(self, pause: Pause) -> None:
+        """The first one of its kind stays."""
+        self._pauses.setdefault((pause.queue, pause.kind), pause)
+
+    async def resume(self, queue: str) -> bool:
+        """End all pauses of the queue."""
+        ended = [key for key in self._pauses if key[0] == queue]
+        for key in ended:
+            del self._pauses[key]
+        return bool(ended)
+
+    async def pauses(self, queue: str) -> Sequence[Pause]:
+        """The pauses of the queue."""
+        return sorted((pause for pause in self._pauses.values() if pause.queue == queue), key=_since)
+
+    # -- letters ------------------------------------------------------------------------------------------------------
+
+    async def add(self, letters: Sequence[IndexedLetter]) -> None:
+        """Put letters in."""
+        self._index(letters)
+
+    async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
+        """The next letters."""
+        return list(islice((each for each in self._sought(sought) if each.seq > after), limit))
+
+    async def tallies(self, sought: Sought, by: GroupBy, *, limit: int = 100) -> Sequence[Tally]:
+        """Counts, the most frequent first."""
+        groups: dict[str | int | None, list[IndexedLetter]] = {}
+        for letter in self._sought(sought):
+            groups.setdefault(_key(letter, by), []).append(letter)
+        tallies = [
+            Tally(
+                key=key,
+                count=len(letters),
+                oldest_us=min(each.failed_us for each in letters),
+                newest_us=max(each.failed_us for each in letters),
+                example=letters[-1].detail,
+            )
+            for key, letters in groups.items()
+        ]
+        return sorted(tallies, key=lambda tally: (-tally.count, -tally.newest_us))[:limit]
+
+    async def mark(self, copy_ids: Sequence[str], state: LetterState, *, wall_us: int) -> int:
+        """Say where these letters are now."""
+        there = [self._letters[copy_id] for copy_id in dict.fromkeys(copy_ids) if copy_id in self._letters]
+        moved = [letter for letter in there if letter.state is not state]
+        for letter in moved:
+            self._letters[letter.copy_id] = replace(letter, state=state, state_us=wall_us)
+        return len(moved)
+
+    def _index(self, letters: Iterable[IndexedLetter]) -> None:
+        for letter in letters:
+            if letter.copy_id not in self._letters:
+                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
+        while len(self._letters) > ROWS_KEPT:
+            del self._letters[next(iter(self._letters))]
+
+    def _sought(self, sought: Sought) -> Iterable[IndexedLetter]:
+        return (letter for letter in self._letters.values() if sought.matches(letter))
+
+    # -- replays ------------------------------------------------------------------------------------------------------
+
+    async def begin(self, replay: Replay) -> None:
+        """Put a replay down."""
+        if replay.replay_id in self._replays:
+            raise UsageError(f"there is a replay {replay.replay_id!r} already")
+        self._replays[replay.replay_id] = replay
+        self._plans[replay.replay_id] = {}
+
+    async def plan(self, replay_id: str, items: Sequence[ReplayItem]) -> None:
+        """Add messages to its plan, or say what became of them."""
+        self._plans[replay_id].update((item.place, item) for item in items)
+
+    async def items(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Sequence[ReplayItem]:
+        """The plan behind a place."""
+        plan = self._plans.get(replay_id, {})
+        return [plan[place] for place in sorted(place for place in plan if place > after)[:limit]]
+
+    async def replay(self, replay_id: str) -> Replay | None:
+        """The replay of that id."""
+        return self._replays.get(replay_id)
+
+    async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
+        """The replay is in this state now."""
+        self._replays[replay_id] = replace(self._replays[replay_id], state=state, changed_us=wall_us)
+
+
+def _since(pause: Pause) -> tuple[int, str]:
+    return pause.since_us, pause.kind
+
+
+def _key(letter: IndexedLetter, by: GroupBy) -> str | int | None:
+    match by:
+        case GroupBy.REASON:
+            return letter.reason
+        case GroupBy.ORDER:
+            return letter.order_id
+        case GroupBy.DAY:
+            return letter.failed_us // DAY_US

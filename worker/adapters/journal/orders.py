@@ -1,0 +1,183 @@
+"""The rows of the orders in SQL: claims in one statement, records under the lock of the rows.
+
+Both take the rows in the order of their ids, so that two workers wait for each other and never in a circle.
+
+Versions are merged here, in Python, while the rows are locked, and not in SQL: there is one rule for what is newer
+(that of the core), a tuple of four compares the same everywhere, and an order is one row however many fields it has.
+The lock (``FOR UPDATE``, or SQLite's one writer) is what makes that correct, and it is held for two statements.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    Dialect,
+    Row,
+    Select,
+    TableValuedAlias,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+
+from worker.adapters.journal.encoding import dump_json, dump_values, load_values, newest_us
+from worker.adapters.journal.statements import Bulk, insert_for
+from worker.adapters.journal.tables import orders
+from worker.core.journal import Claim, OrderOutcome, OrderRow, StoredOrder, contested, recorded
+from worker.core.model import Version
+
+_c = orders.c
+_FINISH = (
+    update(orders)
+    .where(_c.order_id == bindparam("of"))
+    .values(
+        applied=bindparam("applied"),
+        newest_us=bindparam("newest_us"),
+        claimed_by=bindparam("claimed_by"),
+        claim_expires_us=bindparam("claim_expires_us"),
+        echo_us=bindparam("echo_us"),
+        touched_us=bindparam("touched_us"),
+    )
+)
+_FINISHED = ("applied", "newest_us", "claimed_by", "claim_expires_us", "echo_us", "touched_us", "of")
+
+
+class Orders:
+    """The statements for one kind of database. Methods run inside a transaction of ``Database``."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._is_sqlite = dialect.name == "sqlite"
+        self._insert = insert_for(dialect)
+        self._finish = Bulk(dialect, _FINISH, _FINISHED)
+        self._claim = self._claiming()
+        self._add = self._insert(orders).on_conflict_do_nothing()
+        ids = self._ids()
+        read = select(_c.order_id, _c.applied, _c.revision, _c.claimed_by, _c.claim_expires_us, _c.echo_us)
+        self._read: Select[Any] = read.where(_c.order_id.in_(select(ids.c.value)))
+        self._lock = self._read.order_by(_c.order_id).with_for_update()
+
+    def read(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, dict[str, Version]]:
+        """The applied versions of these orders."""
+        rows = connection.execute(self._read, {"ids": self._list(order_ids)})
+        return {
+            row.order_id: {name: version for name, (version, _) in load_values(row.applied).items()} for row in rows
+        }
+
+    def claim(self, connection: Connection, order_ids: Iterable[int], by: Claim, wall_us: int) -> dict[int, OrderRow]:
+        """Claim these orders, those never seen as well."""
+        values = {"ids": self._list(order_ids), "worker": by.worker, "expires_us": by.expires_us, "wall_us": wall_us}
+        return {
+            row.order_id: OrderRow(
+                values=load_values(row.applied) if row.applied != "{}" else {},
+                revision=row.revision,
+                standing=_claim(row.prior_by, row.prior_expires_us),
+                echo_us=row.echo_us,
+            )
+            for row in connection.execute(self._claim, values)
+        }
+
+    def record(
+        self, connection: Connection, outcomes: Mapping[int, OrderOutcome], wall_us: int
+    ) -> dict[int, Claim | None]:
+        """Merge what was applied, clear claims, note echoes; the contested orders with the claim that stands."""
+        stored = self._locked(connection, outcomes, wall_us)
+        finished = {order_id: recorded(stored[order_id], outcome) for order_id, outcome in outcomes.items()}
+        self._finish.run(connection, [_finish(order_id, finished[order_id], wall_us) for order_id in sorted(finished)])
+        return {
+            order_id: finished[order_id].claim
+            for order_id, outcome in outcomes.items()
+            if contested(stored[order_id], outcome)
+        }
+
+    def due(self, connection: Connection, wall_us: int, abandoned_us: int, limit: int) -> list[int]:
+        """Orders whose echo is due, or whose claim expired before ``abandoned_us``; the longest due first."""
+        since = case((_c.echo_us <= wall_us, _c.echo_us), else_=_c.claim_expires_us + (wall_us - abandoned_us))
+        statement = (
+            select(_c.order_id)
+            .where(or_(_c.echo_us <= wall_us, _c.claim_expires_us <= abandoned_us))
+            .order_by(since, _c.order_id)
+            .limit(limit)
+        )
+        return list(connection.scalars(statement))
+
+    def _locked(self, connection: Connection, order_ids: Collection[int], wall_us: int) -> dict[int, StoredOrder]:
+        stored = self._lock_them(connection, order_ids)
+        if missing := sorted(set(order_ids).difference(stored)):  # never claimed, or forgotten since
+            rows = [{"order_id": each, "applied": "{}", "revision": 0, "touched_us": wall_us} for each in missing]
+            connection.execute(self._add, rows)
+            stored = self._lock_them(connection, order_ids)
+        return stored
+
+    def _lock_them(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, StoredOrder]:
+        rows: Iterable[Row[Any]] = connection.execute(self._lock, {"ids": self._list(order_ids)})
+        return {row.order_id: _stored(row) for row in rows}
+
+    def _claiming(self) -> Any:
+        ids = self._ids()
+        fresh = select(
+            ids.c.value,
+            literal_column("'{}'"),
+            literal_column("1"),
+            bindparam("worker"),
+            bindparam("expires_us", type_=BigInteger),
+            bindparam("wall_us", type_=BigInteger),
+        ).order_by(ids.c.value)
+        columns = ["order_id", "applied", "revision", "claimed_by", "claim_expires_us", "touched_us"]
+        statement = self._insert(orders).from_select(columns, fresh)
+        new = statement.excluded
+        return statement.on_conflict_do_update(
+            index_elements=[_c.order_id],
+            set_={
+                "revision": _c.revision + 1,
+                "prior_by": _c.claimed_by,
+                "prior_expires_us": _c.claim_expires_us,
+                "claimed_by": new.claimed_by,
+                "claim_expires_us": case(
+                    (_c.claim_expires_us > new.claim_expires_us, _c.claim_expires_us), else_=new.claim_expires_us
+                ),
+            },
+        ).returning(_c.order_id, _c.applied, _c.revision, _c.prior_by, _c.prior_expires_us, _c.echo_us)
+
+    def _ids(self) -> TableValuedAlias:
+        if self._is_sqlite:
+            return func.json_each(bindparam("ids")).table_valued("value", name="asked")
+        ids = bindparam("ids", type_=ARRAY(BigInteger))
+        return func.unnest(ids).table_valued("value", name="asked").render_derived()
+
+    def _list(self, order_ids: Iterable[int]) -> object:
+        """One parameter however many orders: the statement is prepared once."""
+        ids = sorted(order_ids)
+        return dump_json(ids) if self._is_sqlite else ids
+
+
+def _stored(row: Row[Any]) -> StoredOrder:
+    return StoredOrder(
+        values=load_values(row.applied),
+        revision=row.revision,
+        claim=_claim(row.claimed_by, row.claim_expires_us),
+        echo_us=row.echo_us,
+    )
+
+
+def _claim(worker: str | None, expires_us: int | None) -> Claim | None:
+    return None if worker is None or expires_us is None else Claim(worker, expires_us)
+
+
+def _finish(order_id: int, stored: StoredOrder, wall_us: int) -> tuple[object, ...]:
+    worker, expires_us = stored.claim or (None, None)
+    return (
+        dump_values(stored.values),
+        newest_us(stored.values),
+        worker,
+        expires_us,
+        stored.echo_us,
+        wall_us,
+        order_id,
+    )

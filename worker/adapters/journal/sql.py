@@ -1,0 +1,72 @@
+"""The durable journal: SQLite for one worker (and its tools on the same machine), PostgreSQL for replicas."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import Connection
+
+from worker.adapters.journal.archive import add_history, history_bulk
+from worker.adapters.journal.database import DEADLINE_S, Database
+from worker.adapters.journal.letters import add_letters
+from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
+from worker.adapters.journal.orders import Orders
+from worker.adapters.journal.sqlarchive import SqlArchive
+from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow
+from worker.core.model import Scalar, Version
+
+
+class SqlJournal(SqlArchive):
+    """Implements all ports of the journal on a ``Database``. ``claim_s`` is how long a claim stands, in seconds: the
+    call timeout, and the longest that a call we gave up may take to be executed."""
+
+    def __init__(
+        self, url: str, *, worker: str = "worker", claim_s: float = CLAIM_S, deadline_s: float = DEADLINE_S
+    ) -> None:
+        super().__init__(Database(url, deadline_s=deadline_s))
+        self._orders = Orders(self.database.dialect)
+        self._add_history = history_bulk(self.database.dialect)
+        self._worker = worker
+        self._claim_us = round(claim_s * 1_000_000)
+
+    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
+        """The applied versions of these orders."""
+        if not order_ids:
+            return {}
+        return await self.database.run(lambda connection: self._orders.read(connection, order_ids), single=True)
+
+    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
+        """Record what was applied, without a claim: the row of an order keeps its claim."""
+        # No revision is below 0: whoever has claimed the orders keeps them.
+        outcomes = {
+            order_id: OrderOutcome(revision=-1, applied=values) for order_id, values in applied.items() if values
+        }
+        if outcomes:
+            wall_us = time.time_ns() // 1000
+            await self.database.run(lambda connection: self._orders.record(connection, outcomes, wall_us))
+
+    async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
+        """Claim the orders for this worker."""
+        if not order_ids:
+            return {}
+        by = Claim(self._worker, wall_us + self._claim_us)
+        return await self.database.run(
+            lambda connection: self._orders.claim(connection, order_ids, by, wall_us), single=True
+        )
+
+    async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
+        """Take down what came of a batch, in one transaction."""
+
+        def work(connection: Connection) -> dict[int, Claim | None]:
+            moved = self._orders.record(connection, record.orders, record.wall_us) if record.orders else {}
+            add_history(connection, self._add_history, record.history)
+            add_letters(connection, self._add_letters, record.letters)
+            return moved
+
+        return await self.database.run(work)
+
+    async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
+        """Orders whose echo is due, or whose claim ran out long ago."""
+        long_ago = wall_us - round(ABANDONED_S * 1_000_000)
+        return await self.database.run(
+            lambda connection: self._orders.due(connection, wall_us, long_ago, limit), single=True
+        )

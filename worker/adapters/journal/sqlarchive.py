@@ -1,0 +1,102 @@
+"""The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
+
+from collections.abc import Sequence
+
+from worker.adapters.journal.archive import history_page, horizon_us, prune
+from worker.adapters.journal.database import Database
+from worker.adapters.journal.letters import add_letters, letter_tallies, letters_bulk, letters_page, mark_letters
+from worker.adapters.journal.replays import (
+    add_pause,
+    add_replay,
+    end_pauses,
+    items_page,
+    pauses_of,
+    put_items,
+    replay_of,
+    turn_replay,
+)
+from worker.adapters.journal.statements import insert_for
+from worker.core.history import (
+    GroupBy,
+    HistoryRow,
+    IndexedLetter,
+    LetterState,
+    Pause,
+    Replay,
+    ReplayItem,
+    Sought,
+    Tally,
+)
+
+
+class SqlArchive:
+    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex`` and ``Replays`` on a ``Database``."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._insert = insert_for(database.dialect)
+        self._add_letters = letters_bulk(database.dialect, self._insert)
+
+    async def close(self) -> None:
+        """Let what is under way end, and close the connections. May be repeated."""
+        await self.database.close()
+
+    async def history(self, order_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, HistoryRow]]:
+        """What happened to an order."""
+        return await self.database.run(lambda on: history_page(on, order_id, after, limit), single=True)
+
+    async def prune(self, before_us: int, *, limit: int = 1000) -> int:
+        """One step of forgetting, in one short transaction."""
+        return await self.database.run(lambda on: prune(on, self._insert, before_us, limit))
+
+    async def horizon_us(self) -> int:
+        """Behind the newest version that was forgotten."""
+        return await self.database.run(horizon_us, single=True)
+
+    async def pause(self, pause: Pause) -> None:
+        """The first one of its kind stays."""
+        await self.database.run(lambda on: add_pause(on, self._insert, pause), single=True)
+
+    async def resume(self, queue: str) -> bool:
+        """End all pauses of the queue."""
+        return await self.database.run(lambda on: end_pauses(on, queue), single=True)
+
+    async def pauses(self, queue: str) -> Sequence[Pause]:
+        """The pauses of the queue."""
+        return await self.database.run(lambda on: pauses_of(on, queue), single=True)
+
+    async def add(self, letters: Sequence[IndexedLetter]) -> None:
+        """Put letters in, all or nothing."""
+        await self.database.run(lambda on: add_letters(on, self._add_letters, letters))
+
+    async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
+        """The next letters."""
+        return await self.database.run(lambda on: letters_page(on, sought, after, limit), single=True)
+
+    async def tallies(self, sought: Sought, by: GroupBy, *, limit: int = 100) -> Sequence[Tally]:
+        """Counts, the most frequent first."""
+        return await self.database.run(lambda on: letter_tallies(on, sought, by, limit))
+
+    async def mark(self, copy_ids: Sequence[str], state: LetterState, *, wall_us: int) -> int:
+        """Say where these letters are now."""
+        return await self.database.run(lambda on: mark_letters(on, copy_ids, state, wall_us), single=True)
+
+    async def begin(self, replay: Replay) -> None:
+        """Put a replay down."""
+        await self.database.run(lambda on: add_replay(on, replay))
+
+    async def plan(self, replay_id: str, items: Sequence[ReplayItem]) -> None:
+        """Add messages to its plan, or say what became of them, all or nothing."""
+        await self.database.run(lambda on: put_items(on, self._insert, replay_id, items))
+
+    async def items(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Sequence[ReplayItem]:
+        """The plan behind a place."""
+        return await self.database.run(lambda on: items_page(on, replay_id, after, limit), single=True)
+
+    async def replay(self, replay_id: str) -> Replay | None:
+        """The replay of that id."""
+        return await self.database.run(lambda on: replay_of(on, replay_id), single=True)
+
+    async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
+        """The replay is in this state now."""
+        await self.database.run(lambda on: turn_replay(on, replay_id, state, wall_us), single=True)

@@ -1,0 +1,146 @@
+"""The tables of the journal in SQL, the same on SQLite and PostgreSQL. ``migrations`` makes them; a test holds the two
+together.
+
+Times are wall clock in microseconds. What JSON holds is ASCII text (everything else escaped), because versions and
+values must come back exactly: message ids may hold NUL or lone surrogates, which PostgreSQL refuses in texts.
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+
+def _int(name: str, *, null: bool = True) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _text(name: str, *, null: bool = True) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _serial(name: str) -> Column[int]:
+    # Only an INTEGER primary key numbers itself on SQLite. It has 64 bits there all the same.
+    kind: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
+    return Column(name, kind, primary_key=True, autoincrement=True)
+
+
+def _partial(name: str, column: str) -> Index:
+    """An index of the few rows that have a value there."""
+    only = text(f"{column} IS NOT NULL")
+    return Index(name, column, sqlite_where=only, postgresql_where=only)
+
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", BigInteger, primary_key=True, autoincrement=False),
+    # {"status": [time_us, sequence, first_seen_us, message_id, value], ...}
+    _text("applied", null=False),
+    _int("newest_us"),  # the greatest time among these versions
+    _int("revision", null=False),
+    _text("claimed_by"),
+    _int("claim_expires_us"),
+    # The claim before the current one, for the claimant to read: RETURNING shows the row only as it is afterwards.
+    _text("prior_by"),
+    _int("prior_expires_us"),
+    _int("echo_us"),
+    _int("touched_us", null=False),  # the last record; pruning leaves claimed orders alone anyway
+    _partial("orders_echo", "echo_us"),
+    _partial("orders_claim", "claim_expires_us"),
+    Index("orders_touched", "touched_us"),
+)
+
+history = Table(
+    "history",
+    metadata,
+    _serial("row_id"),
+    _int("order_id"),
+    _int("at_us", null=False),
+    _text("disposition", null=False),
+    _text("reason", null=False),
+    _text("message_id", null=False),
+    _text("event_id"),
+    _text("fields", null=False),
+    _text("version"),
+    Column("attempt", Integer, nullable=False),
+    _text("detail", null=False),
+    _text("batch_id", null=False),
+    _text("replay_id"),
+    _text("worker", null=False),
+    _int("status"),
+    _text("status_name"),
+    Index("history_order", "order_id", "row_id"),
+    Index("history_time", "at_us"),
+)
+
+letters = Table(
+    "dead_letters",
+    metadata,
+    _serial("seq"),
+    _text("copy_id", null=False),
+    _text("queue", null=False),
+    _text("state", null=False),
+    _int("state_us"),
+    _text("reason", null=False),
+    _text("detail", null=False),
+    _int("order_id"),
+    _text("message_id", null=False),
+    _text("event_id"),
+    _text("fields", null=False),
+    _text("version"),
+    _int("failed_us", null=False),
+    Column("attempt", Integer, nullable=False),
+    _text("exchange", null=False),
+    _text("routing_key", null=False),
+    _text("batch_id", null=False),
+    _text("replay_id"),
+    _text("worker", null=False),
+    Index("dead_letters_copy", "copy_id", unique=True),
+    Index("dead_letters_page", "queue", "state", "seq"),
+    Index("dead_letters_order", "order_id"),
+    Index("dead_letters_message", "message_id"),
+    _partial("dead_letters_gone", "state_us"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    _text("queue", null=False),
+    _text("kind", null=False),
+    _text("detail", null=False),
+    _text("by", null=False),
+    _int("since_us", null=False),
+    PrimaryKeyConstraint("queue", "kind"),
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("replay_id", Text, primary_key=True),
+    _text("queue", null=False),
+    _text("author", null=False),
+    _text("options", null=False),
+    _text("state", null=False),
+    _int("created_us", null=False),
+    _int("changed_us", null=False),
+)
+
+replay_items = Table(
+    "replay_items",
+    metadata,
+    _text("replay_id", null=False),
+    _int("place", null=False),
+    _text("copy_id", null=False),
+    _text("state", null=False),
+    _text("detail", null=False),
+    PrimaryKeyConstraint("replay_id", "place"),
+)
+
+# One row: what pruning forgot.
+horizon = Table(
+    "horizon",
+    metadata,
+    Column("only", Integer, primary_key=True, autoincrement=False),
+    _int("before_us", null=False),
+)
