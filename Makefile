@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NEWEST := 4.3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs check format test test-fast test-full simulate bench ci lock
+.PHONY: help install demo docs check format test test-fast test-full simulate chaos bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ test-full: $(STAMP) ## `test`, the clusters, and every broker test on the newest
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one
 	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),10000) $(or $(FROM),0)
+
+chaos: $(STAMP) ## load and random faults, then a verdict: MINUTES=30, SEED=7 for the same faults again, RATE=200 events/s
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --rate $(or $(RATE),200) $(if $(SEED),--seed $(SEED))
 
 bench: $(STAMP) ## measure: events/s, batch fill, memory, against one call per message
 	$(BIN)/pytest -q -s -m benchmark --timeout=900 tests/benchmarks

@@ -20,20 +20,20 @@ MOMENT = Moment(0.0, 0.0, "client", 1)
 class Story:
     """A platform, its books, and what a test lets happen."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_life: bool = False) -> None:
         self.platform = Platform(Options(), clock=time.monotonic, wall=time.time)
-        self.accounting = Accounting(self.platform)
+        self.accounting = Accounting(self.platform, by_life=by_life)
 
     def make(self, order_id: int, count: int) -> list[Key]:
         """So many events of one order."""
         return [self.accounting.make(order_id) for _ in range(count)]
 
-    def apply(self, key: Key, **instead: object) -> None:
-        """The platform takes the values of this event."""
+    def apply(self, key: Key, *, client: str = "client", **instead: object) -> None:
+        """The platform takes the values of this event from this client."""
         fields: Mapping[str, object] = instead or fields_of(key.version)
         orders = self.platform.orders
         after = orders.get(key.order_id)._replace(**fields)  # type: ignore[arg-type]
-        orders.write(key.order_id, after, sent=fields, moment=MOMENT)
+        orders.write(key.order_id, after, sent=fields, moment=MOMENT._replace(client=client))
 
     def problems(self) -> dict[str, list[str]]:
         """What the verdict blames."""
@@ -88,6 +88,16 @@ def _lost_field(story: Story) -> None:
 
 def _lost_refused(story: Story) -> None:
     story.accounting.make(1, refused=True)
+
+
+def _lost_invalid(story: Story) -> None:
+    story.accounting.make(1, invalid=True)
+    story.apply(story.accounting.make(1))
+
+
+def _applied_invalid(story: Story) -> None:
+    key = story.accounting.make(1, invalid=True)
+    story.apply(key)
 
 
 def _backwards(story: Story) -> None:
@@ -163,6 +173,8 @@ PLANTED: Mapping[str, tuple[Callable[[Story], None], str, str]] = {
     "a confirmed event that is nowhere": (_lost, "lost", "order 1 version 11"),
     "one field of an event that got lost": (_lost_field, "lost", "order 1 version 14"),
     "a refused event that is nowhere": (_lost_refused, "lost", "order 1 version 11"),
+    "an invalid event that is nowhere": (_lost_invalid, "lost", "order 1 version 11"),
+    "an invalid event that was sent": (_applied_invalid, "invalid, yet applied", "order 1 version 11"),
     "an older value that stayed": (_backwards, "went backwards", "order 1 status shows version 5"),
     "applied and dead": (_applied_and_dead, "both applied and dead", "order 1 version 7"),
     "a good event given up": (_dead_without_cause, "dead without cause", "order 1 version 11"),
@@ -264,3 +276,31 @@ def test_500_000_events_cost_a_few_bytes_each() -> None:
     assert story.platform.orders.history == []
     assert story.accounting.resident_bytes() < 2 * orders * rounds
     assert sys.getsizeof(story.platform.orders.history) < 10_000
+
+
+@pytest.mark.parametrize(("older", "kinds", "forgotten"), [("first", {"went backwards"}, 0), ("second", set(), 1)])
+def test_a_step_back_is_excused_only_in_a_life_that_could_not_know(older: str, kinds: set[str], forgotten: int) -> None:
+    """Versions kept in memory die with their worker; one that wrote the later value itself knew of it."""
+    story = Story(by_life=True)
+    keys = story.make(1, 10)
+    for key in keys:
+        story.apply(key, client="first")
+    story.apply(keys[4], client=older)
+    verdict = story.accounting.verdict()
+
+    assert set(verdict.problems) == kinds
+    assert (verdict.figures["forgotten"], verdict.figures["stepped_back"]) == (forgotten, 1)
+    assert verdict.figures["relapsed"] == (older == "first")
+
+
+def test_a_life_that_knew_better_once_is_not_excused_later() -> None:
+    """Another life wrote a later value still, but the older one was older than what this life had written as well."""
+    story = Story(by_life=True)
+    keys = story.make(1, 20)
+    for key in keys[:15]:
+        story.apply(key, client="first")
+    for key in keys[15:]:
+        story.apply(key, client="second")
+    story.apply(keys[5], client="first")
+
+    assert set(story.problems()) == {"went backwards"}

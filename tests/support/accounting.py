@@ -33,7 +33,8 @@ class Verdict:
     """``figures`` count events by place; ``problems`` are by kind, each naming events or orders, empty if all is well.
 
     ``duplicates`` (further copies of a dead letter) and ``stepped_back`` (a value that an older one replaced
-    for a while) are figures: at-least-once delivery may cause the first, two workers the second.
+    for a while) are figures: at-least-once delivery may cause the first, two workers the second. ``relapsed`` are those
+    steps back where the same client had written both.
     """
 
     figures: Counter[str] = field(default_factory=Counter)
@@ -55,10 +56,16 @@ class Verdict:
 
 
 class Accounting:
-    """Books of one run. ``platform`` is the stand-in's; its history is taken over, so nobody else can read it."""
+    """Books of one run. ``platform`` is the stand-in's; its history is taken over, so nobody else can read it.
 
-    def __init__(self, platform: Platform) -> None:
+    ``by_life``: the platform knows each life of a worker as a client of its own, and workers keep versions in memory
+    only. Then a step back to what a life could not know better (another one had applied and acknowledged the later
+    value) is the figure ``forgotten``; one that it did know of went backwards as ever.
+    """
+
+    def __init__(self, platform: Platform, *, by_life: bool = False) -> None:
         self._platform = platform
+        self._by_life = by_life
         self._books: dict[int, OrderBook] = {}
         self._foreign: list[str] = []
         self._doubles: list[str] = []
@@ -66,17 +73,22 @@ class Accounting:
 
     # -- what producers know --------------------------------------------------------------------------------------
 
-    def make(self, order_id: int, *, refused: bool = False) -> Key:
+    def make(self, order_id: int, *, refused: bool = False, invalid: bool = False) -> Key:
         """The next event of this order, taken as confirmed until ``unsure`` is said."""
         book = self._books.setdefault(order_id, OrderBook())
         book.made += 1
         if refused:
             book.refused |= 1 << book.made
+        if invalid:
+            book.invalid |= 1 << book.made
         return Key(order_id, book.made)
 
     def body(self, key: Key) -> bytes:
         """What is published for it."""
-        return body_of(key, refused=bool(self._books[key.order_id].refused >> key.version & 1))
+        book = self._books[key.order_id]
+        return body_of(
+            key, refused=bool(book.refused >> key.version & 1), invalid=bool(book.invalid >> key.version & 1)
+        )
 
     def unsure(self, key: Key) -> None:
         """Its publish was not confirmed: it may be there or not."""
@@ -130,14 +142,16 @@ class Accounting:
 
     # -- the balance ----------------------------------------------------------------------------------------------
 
-    def fold(self) -> None:
-        """Take over what the platform wrote since the last time."""
+    def fold(self) -> int:
+        """Take over what the platform wrote since the last time; how many changes these were."""
         history = self._platform.orders.history
+        count = len(history)
         for change in history:
             book = self._books.get(change.order_id)
-            if book is None or not book.note_applied(change.sent, change.after._asdict()):
+            if book is None or not book.note_applied(change.sent, change.after._asdict(), change.moment.client):
                 self._foreign.append(f"order {change.order_id} was given {change.after} ({', '.join(change.sent)})")
         history.clear()
+        return count
 
     def arrived(self) -> bool:
         """Whether nothing is on its way any more: every order at its greatest version, what is refused dead-lettered.
@@ -168,14 +182,18 @@ class Accounting:
         for kind, mask in (
             ("both applied and dead", book.applied & book.dead),
             ("both queued and dead", book.queued & book.dead),
-            ("dead without cause", book.dead & ~book.refused),
+            ("dead without cause", book.dead & ~book.refused & ~book.invalid),
+            ("invalid, yet applied", book.applied & book.invalid),
             ("lost", book.lost),
         ):
             for version in versions_in(mask):
                 verdict.blame(kind, f"order {order_id} version {version}")
         for name in book.backwards:
             told = f"order {order_id} {name} shows version {book.latest[name]}, once had {book.greatest[name]}"
-            verdict.blame("went backwards", told)
+            if self._by_life and not book.knew_better(name):
+                verdict.figures["forgotten"] += 1
+            else:
+                verdict.blame("went backwards", told)
         values = self._platform.orders.get(order_id)._asdict()
         if any(version_in(values[name]) != book.latest.get(name, 0) for name in FIELDS):
             verdict.blame("not one of ours", f"order {order_id} shows {values}, written were versions {book.latest}")
@@ -195,4 +213,4 @@ def _count(figures: Counter[str], book: OrderBook) -> None:
         "lost": book.lost,
     }
     figures.update({name: mask.bit_count() for name, mask in masks.items()})
-    figures.update(orders=1, stepped_back=book.stepped_back)
+    figures.update(orders=1, stepped_back=book.stepped_back, relapsed=book.relapsed)

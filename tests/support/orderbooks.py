@@ -19,6 +19,10 @@ FIRST_STATUS = 1000
 REFUSED = "no such method"
 """The shipping method of events that the platform is to refuse: ``Options(rejected_values=REJECTED)``."""
 REJECTED = {"shipping_method": {REFUSED: "Invalid shipping method"}}
+INVALID = {"status": "dispatched", "colour": "green"}
+"""What invalid events set: a wrong type, and a field that no order has."""
+WRITERS_KEPT = 4
+"""More than ever live at a time, so whoever is forgotten is dead."""
 
 FIELDS = ("status", "shipping_carrier", "shipping_method")
 _PATTERNS: tuple[tuple[str, ...], ...] = (FIELDS[:1], FIELDS[:2], FIELDS[1:], FIELDS[2:], FIELDS)
@@ -57,11 +61,11 @@ def version_in(value: object) -> int | None:
     return int(text) if text.isdigit() else None if value else 0
 
 
-def body_of(key: Key, *, refused: bool = False) -> bytes:
-    """The body as it is published; the same call gives the same bytes."""
+def body_of(key: Key, *, refused: bool = False, invalid: bool = False) -> bytes:
+    """The body as it is published; the same call gives the same bytes. ``invalid``: no event by the contract."""
     event = {
         "id": key.order_id,
-        **fields_of(key.version, refused=refused),
+        **(INVALID if invalid else fields_of(key.version, refused=refused)),
         "occurred_at": format_time(BASE_US + 1000 * key.version),
         "sequence": key.version,
     }
@@ -90,25 +94,31 @@ class OrderBook:
     """One order: how many versions were made, and masks of what is known of them.
 
     ``unknown``: the publish failed, the event may or may not be there. ``refused``: the platform is to refuse it, but a
-    later value of its field may supersede it before.
+    later value of its field may supersede it before. ``invalid``: it is no event, and has to be dead-lettered.
     ``latest`` and ``greatest``: for each field the version applied last, and the greatest one that ever was.
+    ``by_writer``: for each field the greatest version that each of the latest writers applied; the last one wrote last.
+    ``relapsed``: how often a writer replaced what it had written itself by something older.
     """
 
     made: int = 0
     unknown: int = 0
     refused: int = 0
+    invalid: int = 0
     applied: int = 0
     dead: int = 0
     queued: int = 0
     latest: dict[str, int] = field(default_factory=dict)
     greatest: dict[str, int] = field(default_factory=dict)
     stepped_back: int = 0
+    relapsed: int = 0
+    by_writer: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def resident_bytes(self) -> int:
         """What the masks and tables of this order take in memory."""
-        masks = (self.unknown, self.refused, self.applied, self.dead, self.queued)
-        return sum(map(sys.getsizeof, (self, *masks, self.latest, self.greatest)))
+        masks = (self.unknown, self.refused, self.invalid, self.applied, self.dead, self.queued)
+        tables = (self.latest, self.greatest, self.by_writer, *self.by_writer.values())
+        return sum(map(sys.getsizeof, (self, *masks, *tables)))
 
     @property
     def all(self) -> int:
@@ -120,8 +130,8 @@ class OrderBook:
         """Mask of what has to be applied or superseded: it is nowhere else, and it was certainly published."""
         return self.all & ~self.dead & ~self.queued & ~(self.unknown & ~self.applied)
 
-    def note_applied(self, sent: tuple[str, ...], values: Mapping[str, object]) -> bool:
-        """The platform wrote these fields; False if one of the values is of no event of this order."""
+    def note_applied(self, sent: tuple[str, ...], values: Mapping[str, object], writer: str = "") -> bool:
+        """The platform wrote these fields for a writer; False if one of the values is of no event of this order."""
         for name in sent:
             version = version_in(values[name])
             if version is None or not 0 < version <= self.made:
@@ -130,7 +140,20 @@ class OrderBook:
             self.latest[name] = version
             self.greatest[name] = max(version, self.greatest.get(name, 0))
             self.applied |= 1 << version
+            self._note_writer(name, version, writer)
         return True
+
+    def _note_writer(self, name: str, version: int, writer: str) -> None:
+        writers = self.by_writer.setdefault(name, {})
+        before = writers.pop(writer, 0)
+        self.relapsed += version < before
+        writers[writer] = max(version, before)
+        if len(writers) > WRITERS_KEPT:
+            del writers[next(iter(writers))]
+
+    def knew_better(self, name: str) -> bool:
+        """Whether who wrote this field last had written a later version of it before."""
+        return next(reversed(self.by_writer[name].values())) > self.latest[name]
 
     def names(self, version: int) -> tuple[str, ...]:
         """The fields that this event has."""
@@ -140,8 +163,8 @@ class OrderBook:
     def lost(self) -> int:
         """Mask of the events that are due and of which the platform never had a field at their version or later."""
         floor = min(self.greatest.get(name, 0) for name in FIELDS)
-        mask = 0
-        for version in versions_in(self.due):
+        mask = self.due & self.invalid
+        for version in versions_in(self.due & ~self.invalid):
             if version <= floor:
                 break
             if any(version > self.greatest.get(name, 0) for name in self.names(version)):

@@ -27,7 +27,8 @@ for certain when it is lost."""
 
 
 class Producer:
-    """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused.
+    """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused,
+    every ``invalid_every``-th is none by the contract, every ``twice_every``-th is published twice (0: none of them).
 
     A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all.
     The load ends with the block, or with ``stop``, which waits until every publish has its answer.
@@ -42,6 +43,8 @@ class Producer:
         orders: Sequence[int],
         rate_per_s: float = 300.0,
         refused_every: int = 50,
+        invalid_every: int = 0,
+        twice_every: int = 0,
         seed: int = 1,
     ) -> None:
         self.events = 0
@@ -52,6 +55,8 @@ class Producer:
         self._orders = orders
         self._per_tick = max(1, round(rate_per_s * TICK_S))
         self._refused_every = refused_every
+        self._invalid_every = invalid_every
+        self._twice_every = twice_every
         self._chance = random.Random(seed)
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
@@ -75,9 +80,14 @@ class Producer:
         if task is not None:
             await task
 
+    @property
+    def running(self) -> bool:
+        """Whether the load goes on."""
+        return self._task is not None
+
     async def publish(self, count: int) -> None:
         """Publish so many events at once."""
-        keys = [self._make() for _ in range(count)]
+        keys = [key for _ in range(count) for key in self._make()]
         try:
             channel = await self._open()
         except (ConnectionLost, BrokerRefused):
@@ -87,13 +97,18 @@ class Producer:
         if not all(await asyncio.gather(*(self._send(channel, key) for key in keys))):
             await self._drop()
 
-    def _make(self) -> Key:
+    def _make(self) -> list[Key]:
+        """The next event, as often as it is published: a second time at once, before a later one of its order."""
         self.events += 1
+        refused, invalid = self._falls_on(self._refused_every), self._falls_on(self._invalid_every)
         order_id = self._chance.choice(self._orders)
-        refused = bool(self._refused_every) and self.events % self._refused_every == 0
         if refused and self.events // self._refused_every % 2:
             order_id += APART
-        return self._accounting.make(order_id, refused=refused)
+        key = self._accounting.make(order_id, refused=refused, invalid=invalid)
+        return [key, key] if self._falls_on(self._twice_every) else [key]
+
+    def _falls_on(self, every: int) -> bool:
+        return bool(every) and self.events % every == 0
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
