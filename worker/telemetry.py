@@ -123,9 +123,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "journal.available": Event("info", "The journal answers again."),
         "journal.pruned": Event("info", "What is older than the retention was forgotten.", ("rows", "days")),
-        "journal.not_pruned": Event(
-            "warning", "The journal was away when it was to be pruned; tried again later."
-        ),
+        "journal.not_pruned": Event("warning", "The journal was away when it was to be pruned; tried again later."),
         "echo.postponed": Event("info", "The journal does not say which orders are owed an echo; asked again soon."),
         "echo.given_up": Event("warning", "The platform refuses to be sent an order's known values again."),
         # calls and messages

@@ -100,7 +100,7 @@ async def test_a_frozen_worker_does_not_keep_orders_locked(postgres_url: str) ->
     async with opened(postgres_url, "b") as [other]:
         await other.claim([first], wall_us=NOW)
         locked = asyncio.Event()
-        holding = asyncio.create_task(frozen._once(freezes, frozen._engine))
+        holding = asyncio.create_task(frozen._once(freezes, single=False))
         await locked.wait()
         rows = await other.claim([first], wall_us=NOW)
         thawed.set()
