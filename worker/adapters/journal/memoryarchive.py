@@ -21,7 +21,7 @@ from worker.core.history import (
 )
 from worker.core.journal import BatchRecord
 
-ROWS_KEPT = 100_000
+ROWS_KEPT = 20_000
 """History rows, letters, and items of one replay: the latest of each."""
 
 
