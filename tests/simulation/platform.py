@@ -241,7 +241,7 @@ class SimClient:
 class SimJournal(MemoryJournal):
     """The real rules of claims and records. It survives every worker: a durable one. The oracle sees every record."""
 
-    def __init__(self, oracle: Oracle, trace: Trace, takes_s: float = 0.001) -> None:
+    def __init__(self, oracle: Oracle, trace: Trace, takes_s: float) -> None:
         super().__init__(claim_s=CALL_TIMEOUT_S + LATE_S)
         self._oracle = oracle
         self._journalled = oracle.journal

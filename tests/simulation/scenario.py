@@ -114,6 +114,7 @@ class Scenario:
     publications: Sequence[tuple[float, Event]]
     witnesses: Sequence[Event]
     faults: Sequence[Fault]
+    journal_takes_s: float
 
 
 def scenario_of(seed: int) -> Scenario:
@@ -150,6 +151,7 @@ def scenario_of(seed: int) -> Scenario:
         witnesses=witnesses,
         publications=sorted(times, key=lambda pair: pair[0]),
         faults=_faults(dice, lasts_s, lives_end=stamped),
+        journal_takes_s=dice.choice([0.001, 0.001, 0.4]),
     )
 
 

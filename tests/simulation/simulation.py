@@ -130,7 +130,7 @@ class World:
         self.broker = Broker(self.oracle, trace, dice)
         self.weather = Weather(dice)
         self.platform = SimPlatform(scenario, self.oracle, trace, self.weather)
-        self.journal = SimJournal(self.oracle, trace)
+        self.journal = SimJournal(self.oracle, trace, scenario.journal_takes_s)
         self.lives = 0
         self.life = self._live()
 

@@ -53,8 +53,8 @@ def judge_journal(url: str) -> Finding:
         Level.WARNING,
         "journal",
         "JOURNAL_URL=memory: 'no order goes backwards' lasts one process life",
-        "after a restart an old event that arrives late counts as news; set JOURNAL_URL to a durable journal as soon "
-        "as there is one",
+        "after a restart an old event that arrives late counts as news; set JOURNAL_URL=sqlite:///order-worker.db, or "
+        "to a PostgreSQL where several workers share a queue",
     )
 
 
