@@ -22,7 +22,7 @@ DEADLINE_S = 100.0
 FEW = ("--events", "200")
 BROKER = "ORDER_WORKER_AMQP_URL"
 # It waits for an outage of 5 s, and shares two cores with other tests.
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(150)]
 
 
 @contextmanager

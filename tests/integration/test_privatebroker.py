@@ -20,7 +20,6 @@ def nobody_listens(port: int) -> bool:
 
 
 @pytest.mark.broker
-@pytest.mark.slow
 async def test_data_survive_a_kill_and_nothing_survives_a_stop() -> None:
     """kill -9 and a start later the confirmed message is there; after stop there is no port, process or folder."""
     node = PrivateBroker(installation=chosen())

@@ -13,7 +13,6 @@ MOST_SEEDS = 2_000
 assert verdictbugs.BUGS is BUGS  # importing it is what puts them on the list
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("plant", BUGS.values(), ids=BUGS)
 def test_a_planted_bug_is_caught(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Within as many seeds as the test command runs; the first one that shows it is printed."""

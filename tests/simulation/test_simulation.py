@@ -16,7 +16,6 @@ CHUNKS = 12
 BOUNDS = [SEEDS * chunk // CHUNKS for chunk in range(CHUNKS + 1)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("first", "after"), list(pairwise(BOUNDS)))
 def test_no_story_breaks_a_promise(first: int, after: int) -> None:
     """Whatever fails and heals: nothing lost, nothing backwards, nobody punished for others, at rest in the end."""
