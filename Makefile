@@ -39,19 +39,20 @@ docs: $(STAMP) ## renew the generated tables of README.md
 test-fast: $(STAMP) ## tests that need no broker and no database server
 	$(BIN)/pytest -q -m "not broker and not postgres and not benchmark"
 
-test: $(STAMP) ## everything, on a private RabbitMQ that the tests start
-	$(BIN)/pytest -q -m "not benchmark and not cluster"
+# Two at a time: the tests wait for brokers, databases and processes more than they work.
+test: $(STAMP) ## everything but the longer suites, on a private RabbitMQ that the tests start
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not benchmark and not slow"
 
 # The newest RabbitMQ is laid out first, so that what is missing is said first and pytest has the last word. A run whose
 # generation cannot be had fails no build: it says so before and after, and the tests of the local one still count.
-test-full: $(STAMP) ## `test`, the clusters, and every broker test on the newest RabbitMQ
+test-full: $(STAMP) ## `test`, the longer suites, and every broker test on the newest RabbitMQ
 	@$(BIN)/python -m tests.support.generation $(NEWEST) || true
 	$(MAKE) test
 	@if $(BIN)/python -m tests.support.generation $(NEWEST); then \
-	  $(BIN)/pytest -q -m cluster \
-	  && ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -m "broker and not benchmark"; \
+	  $(BIN)/pytest -q -m slow \
+	  && ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -n 2 --dist loadfile -m "broker and not benchmark"; \
 	else \
-	  $(BIN)/pytest -q -m cluster; \
+	  $(BIN)/pytest -q -m slow; \
 	fi
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one

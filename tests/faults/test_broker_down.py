@@ -29,7 +29,14 @@ async def stopped_app(arena: Arena) -> None:
     await arena.ctl("start_app")
 
 
-@pytest.mark.parametrize("fault", [killed, restarted, stopped_app], ids=lambda fault: fault.__name__)
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [killed, pytest.param(restarted, marks=SLOW), pytest.param(stopped_app, marks=SLOW)],
+    ids=lambda fault: fault.__name__,
+)
 async def test_a_broker_that_comes_back_is_consumed_from_again(
     arena: Arena, tell: Told, fault: Callable[[Arena], Awaitable[None]]
 ) -> None:

@@ -116,7 +116,14 @@ SUDDEN: tuple[Break, ...] = (reset, finished, cut_in_a_frame, connections_closed
 LASTING: tuple[Break, ...] = (deaf, mute, dark, frozen_worker)
 
 
-@pytest.mark.parametrize("fault", SUDDEN, ids=lambda fault: fault.__name__)
+QUICK = (reset, channel_error)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [fault if fault in QUICK else pytest.param(fault, marks=pytest.mark.slow) for fault in SUDDEN],
+    ids=lambda fault: fault.__name__,
+)
 async def test_a_lost_connection_is_replaced(node: PrivateBroker, tmp_path: Path, tell: Told, fault: Break) -> None:
     """Without help, within 10 s, with the whole prefetch, and every event accounted for."""
     await _replaced(node, tmp_path, tell, fault)
@@ -141,6 +148,7 @@ async def _replaced(node: PrivateBroker, folder: Path, tell: Told, fault: Break)
         tell(took_s, verdict, fault.__name__)
 
 
+@pytest.mark.slow
 async def test_a_slow_connection_is_only_slow(arena: Arena, tell: Told) -> None:
     """No loss of the channel, nothing delivered twice, and full speed as soon as the line allows it."""
     async with TcpProxy(arena.node.port) as proxy:

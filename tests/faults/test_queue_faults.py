@@ -51,7 +51,7 @@ async def short_consumer_timeout(arena: Arena) -> AsyncIterator[None]:
             await arena.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
 
 
-@pytest.mark.parametrize("mode", ["declare", "passive"])
+@pytest.mark.parametrize("mode", ["declare", pytest.param("passive", marks=pytest.mark.slow)])
 async def test_a_queue_deleted_under_us_is_consumed_from_when_it_is_back(arena: Arena, tell: Told, mode: str) -> None:
     """The broker cancels the consumer. A queue that somebody deleted is not made again behind their back, in neither
     mode; once it is there, the worker consumes. What was in it is lost, nothing that was published later."""

@@ -11,7 +11,11 @@ from tests.support.arena import Arena
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 async def test_the_next_worker_goes_on_where_one_ended(arena: Arena, tell: Told, number: signal.Signals) -> None:
     """Three times in the middle of the load; what the last one had in hand is delivered again."""
     slowest_s = 0.0
