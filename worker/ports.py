@@ -16,7 +16,7 @@ from worker.core.history import (
     Sought,
     Tally,
 )
-from worker.core.journal import BatchRecord, Claim, OrderRow
+from worker.core.journal import BatchRecord, Claim, OrderRow, Values
 from worker.core.model import Delivery, Properties, Scalar, Settlement, Version
 from worker.core.readiness import Readiness
 from worker.core.report import CallReport
@@ -77,6 +77,10 @@ class Ledger(Journal, Protocol):
 
         Every order is in the answer, those never seen too. Repeating it is harmless, but finds its own claim standing.
         """
+        ...
+
+    async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
+        """The applied values of these orders, claiming nothing; orders never seen are absent."""
         ...
 
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:

@@ -38,6 +38,7 @@ COMMANDS = {
     "resume": Entry("worker.cli.operate", "resume", "End that pause, or one of the storm guard."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
     "dead": Entry("worker.cli.dead", "dead", "Look into the dead-letter queue: how many, why, since when."),
+    "order": Entry("worker.cli.order", "order", "What happened to one order, event by event."),
     "journal": Entry("worker.cli.journal", "journal", "Upgrade the journal's tables; forget what is old."),
     "check": Entry(
         "worker.cli.check", "check", "Look at broker, OAuth and GraphQL: what would break, and what to do about it."

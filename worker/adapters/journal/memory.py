@@ -8,7 +8,17 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 
 from worker.adapters.journal.memoryarchive import MemoryArchive
-from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow, StoredOrder, claimed, contested, recorded
+from worker.core.journal import (
+    BatchRecord,
+    Claim,
+    OrderOutcome,
+    OrderRow,
+    StoredOrder,
+    Values,
+    claimed,
+    contested,
+    recorded,
+)
 from worker.core.model import Scalar, Version
 
 MEMORY = "memory"
@@ -42,6 +52,10 @@ class MemoryJournal(MemoryArchive):
             for order_id in order_ids
             if order_id in orders
         }
+
+    async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
+        """The applied values of these orders."""
+        return {order_id: self._orders[order_id].values for order_id in order_ids if order_id in self._orders}
 
     async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
         """Note what was applied; lower versions than the known ones change nothing."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from worker.adapters.journal.encoding import dump_json, dump_values, load_values, newest_us
 from worker.adapters.journal.statements import Bulk, insert_for
 from worker.adapters.journal.tables import orders
-from worker.core.journal import Claim, OrderOutcome, OrderRow, StoredOrder, contested, recorded
+from worker.core.journal import Claim, OrderOutcome, OrderRow, StoredOrder, Values, contested, recorded
 from worker.core.model import Version
 
 _c = orders.c
@@ -63,11 +63,16 @@ class Orders:
         self._read: Select[Any] = read.where(_c.order_id.in_(select(ids.c.value)))
         self._lock = self._read.order_by(_c.order_id).with_for_update()
 
+    def known(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, Values]:
+        """The applied values of these orders."""
+        rows = connection.execute(self._read, {"ids": self._list(order_ids)})
+        return {row.order_id: load_values(row.applied) for row in rows}
+
     def read(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, dict[str, Version]]:
         """The applied versions of these orders."""
-        rows = connection.execute(self._read, {"ids": self._list(order_ids)})
         return {
-            row.order_id: {name: version for name, (version, _) in load_values(row.applied).items()} for row in rows
+            order_id: {name: version for name, (version, _) in values.items()}
+            for order_id, values in self.known(connection, order_ids).items()
         }
 
     def claim(self, connection: Connection, order_ids: Iterable[int], by: Claim, wall_us: int) -> dict[int, OrderRow]:

@@ -11,7 +11,7 @@ from worker.adapters.journal.letters import add_letters
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
-from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow
+from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow, Values
 from worker.core.model import Scalar, Version
 
 
@@ -33,6 +33,12 @@ class SqlJournal(SqlArchive):
         if not order_ids:
             return {}
         return await self.database.run(lambda connection: self._orders.read(connection, order_ids), single=True)
+
+    async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
+        """The applied values of these orders."""
+        if not order_ids:
+            return {}
+        return await self.database.run(lambda connection: self._orders.known(connection, order_ids), single=True)
 
     async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
         """Record what was applied, without a claim: the row of an order keeps its claim."""
