@@ -25,16 +25,12 @@ from worker.core.progress import Progress
 from worker.core.publication import Ended, Pace, Result
 from worker.core.times import EPOCH, MICROSECOND
 from worker.linefile import StateFile
-from worker.ports import Clock, Outlet
+from worker.ports import Clock, Outlet, WallClock, wall_us
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
 
 SAVE_EVERY_S = 1.0
-
-
-def _wall_us() -> int:
-    return time.time_ns() // 1000
 
 
 def _nothing(_confirmed: int) -> None:
@@ -56,7 +52,7 @@ class Publication:
         pace: Pace,
         state: StateFile | None = None,
         told: Callable[[int], None] = _nothing,
-        wall_us: Callable[[], int] = _wall_us,
+        wall_us: WallClock = wall_us,
         clock: Clock = time.monotonic,
     ) -> None:
         self._outlet = outlet

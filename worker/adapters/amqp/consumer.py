@@ -12,7 +12,7 @@ callback raises stays unsettled for ever; so the callback stamps, converts and h
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -29,7 +29,7 @@ from worker.core.identity import identity
 from worker.core.model import Delivery
 from worker.core.readiness import IntakeStatus
 from worker.core.returns import Survived
-from worker.ports import Sink
+from worker.ports import Sink, WallClock, wall_us
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -38,10 +38,6 @@ ALONE_FROM = 5
 """Returns from which a delivery is handled alone: it may be what kills the process."""
 STEADY_S = 10.0
 """A channel lost sooner than this counts as a failed try: the backoff goes on instead of starting anew."""
-
-
-def _wall_us() -> int:
-    return time.time_ns() // 1000
 
 
 class Consumer:
@@ -60,7 +56,7 @@ class Consumer:
         queue: str,
         prefetch: int,
         alone_from: int = ALONE_FROM,
-        wall_us: Callable[[], int] = _wall_us,
+        wall_us: WallClock = wall_us,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._link = link

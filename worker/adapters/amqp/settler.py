@@ -6,8 +6,7 @@ settled before an older one.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -16,14 +15,11 @@ from worker.adapters.amqp.publisher import Publisher
 from worker.core.errors import CopyFailed, CopyUnencodable
 from worker.core.headers import Copy, body_only, dead_copy, retry_copy
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
+from worker.ports import WallClock, wall_us
 
 log = structlog.get_logger(__name__)
 
 Group = list[Settlement]
-
-
-def _wall_us() -> int:
-    return time.time_ns() // 1000
 
 
 class BrokerSettler:
@@ -41,7 +37,7 @@ class BrokerSettler:
         dead_queue: str,
         retry_exchanges: Sequence[str],
         worker: str,
-        wall_us: Callable[[], int] = _wall_us,
+        wall_us: WallClock = wall_us,
     ) -> None:
         if not retry_exchanges:
             raise ValueError("at least one retry tier is needed")
