@@ -135,9 +135,9 @@ async def _survive(broker: PrivateBroker, folder: Path, plague: dict[str, Any], 
         assert (world.dead, await world.leftover()) == ([], 0)
 
 
-async def test_a_platform_that_is_broken_for_few_orders_dead_letters_nothing(world: World) -> None:
-    """Fewer orders than it takes to call it an outage: as long as none is applied, none is given up."""
-    worker = await world.start()
+async def test_a_platform_that_is_broken_for_few_orders_has_all_attempts_to_get_well(world: World) -> None:
+    """Fewer orders than it takes to call it an outage are retried one by one, and applied when it works again."""
+    worker = await world.start(MAX_ATTEMPTS="100")
     await world.fault(kind="masked", standing=True)
     await world.publish(stamped(order_id, 4) for order_id in (1, 2, 3))
     await world.until(lambda: all(_tries(world, order_id) >= 8 for order_id in (1, 2, 3)), deadline_s=30.0)

@@ -70,16 +70,6 @@ def test_memory_has_no_tables(tmp_path: Path) -> None:
     assert "ORDER_WORKER_JOURNAL_URL" in refused.stderr
 
 
-def test_run_does_not_pretend_to_be_durable(tmp_path: Path) -> None:
-    """It would keep versions in memory while the settings promise a file."""
-    refused = run(
-        tmp_path, "run", JOURNAL_URL="sqlite:///order-worker.db", CLIENT_ID="id", CLIENT_SECRET="not-a-secret"
-    )
-
-    assert refused.returncode == 2
-    assert "memory only" in refused.stderr
-
-
 def test_config_masks_the_password_of_the_journal(tmp_path: Path) -> None:
     """In tables and in JSON."""
     url = "postgresql://worker:hunter2-planted@db/journal"

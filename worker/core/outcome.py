@@ -138,8 +138,8 @@ class Outcomes:
         alone = len(batch.entries) == 1
         for entry in batch.entries:
             verdict = items[entry.order_id]
-            if verdict.item is Item.UNCONFIRMED:
-                self._doubt(entry)  # the reply does not say what became of it: it may have been done
+            if verdict.item is Item.UNCONFIRMED and verdict.silent:
+                self._doubt(entry)  # not a word of what became of it: it may have been done
             match verdict.item:
                 case Item.APPLIED | Item.REMAPPED:
                     turn.effects.remapped += verdict.item is Item.REMAPPED

@@ -89,11 +89,12 @@ class Rules:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ItemVerdict:
-    """Verdict on one order, with what the platform said of it."""
+    """Verdict on one order, with what the platform said of it. ``silent``: it has no error to say at all."""
 
     item: Item
     detail: str = ""
     transient: bool = False
+    silent: bool = False
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -181,6 +182,9 @@ def _judge_items(
         order_id: _judge_item(shown.get(order_id, []), fields, blamed.get(order_id), anyone=bool(blamed), rules=rules)
         for order_id, fields in requested.items()
     }
+    if not faults:
+        for order_id in [of for of, verdict in verdicts.items() if verdict.item is Item.UNCONFIRMED]:
+            verdicts[order_id] = replace(verdicts[order_id], silent=True)
     values = _values(requested) if blamed else ()
     for order_id in blamed:
         verdicts[order_id] = replace(verdicts[order_id], detail=_fit_for_people(verdicts[order_id].detail, values))
