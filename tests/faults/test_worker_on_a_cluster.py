@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Told
+from tests.support import generation
 from tests.support.cluster import PrivateCluster
 from tests.support.clusterarena import ClusterArena
 
@@ -27,9 +28,9 @@ ECHOED_S = 60.0
 
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[PrivateCluster]:
-    """Three nodes for these tests, with the net_ticktime of an ordinary one: a frozen one is not given up so soon, and
-    comes back by itself. The queues do not wait for that; they elect another leader after some 5 s."""
-    with PrivateCluster(tick_s=60) as nodes:
+    """Three nodes for these tests. A frozen one is given up after 10 s at most; until then RabbitMQ 3.x lets nobody
+    consume on the others either, whoever leads the queue: every change of the metadata waits for the frozen one."""
+    with PrivateCluster() as nodes:
         yield nodes
 
 
@@ -134,8 +135,8 @@ async def test_the_node_of_the_worker_is_cut_off(arena: ClusterArena, tell: Told
 
 
 async def test_the_node_of_the_worker_is_frozen(arena: ClusterArena, sqlite_url: str, tell: Told) -> None:
-    """Longer than the heartbeat, shorter than the cluster takes to give it up: the worker finds another node, and what
-    the thawed one still believes to be delivered settles nothing twice."""
+    """Longer than the heartbeat: the worker finds another node, and what the thawed one still believes to be delivered
+    settles nothing twice."""
     worker = await arena.start(AMQP_URL=arena.urls(query=ALERT), JOURNAL_URL=sqlite_url)
     async with arena.load() as load:
         await arena.flowing()
@@ -160,14 +161,15 @@ async def test_the_node_of_the_worker_is_frozen(arena: ClusterArena, sqlite_url:
     tell(took_s, verdict, f"(longest stop {stop_s:.2f} s)")
 
 
-async def test_two_workers_hold_the_same_messages(arena: ClusterArena, sqlite_url: str, tell: Told) -> None:
+@pytest.mark.parametrize("query", [ALERT, ""], ids=["noticed", "unnoticed"])
+async def test_two_workers_hold_the_same_messages(arena: ClusterArena, sqlite_url: str, tell: Told, query: str) -> None:
     """The standby takes over while the node of the active one is frozen, and that one still has its whole prefetch in
-    hand: every order is right at the end."""
-    active = await arena.start(AMQP_URL=arena.urls(query=ALERT), JOURNAL_URL=sqlite_url)
+    hand, until it notices or the node goes on and takes its settlements: every order is right at the end."""
+    active = await arena.start(AMQP_URL=arena.urls(query=query), JOURNAL_URL=sqlite_url)
     frozen = arena.home(active)
     async with arena.load() as load:
         await arena.assert_full_prefetch()
-        standby = await arena.start(AMQP_URL=arena.urls((frozen + 1) % 3, query=ALERT), JOURNAL_URL=sqlite_url)
+        standby = await arena.start(AMQP_URL=arena.urls((frozen + 1) % 3, query=query), JOURNAL_URL=sqlite_url)
         await arena.leads((frozen + 2) % 3)
         arena.set_options(latency_s=1.0)
         await arena.flowing(10)
@@ -177,7 +179,9 @@ async def test_two_workers_hold_the_same_messages(arena: ClusterArena, sqlite_ur
         try:
             await arena.until_active(deadline_s=NOTICED_S)
             took_s = time.monotonic() - froze
-            still_held = not active.heard("broker.channel_gone")
+            if query:
+                await active.until_heard("broker.channel_gone")
+            held = not active.heard("broker.channel_gone")
             arena.set_options(latency_s=(0.0, 0.04))
             await arena.flowing()
         finally:
@@ -185,8 +189,9 @@ async def test_two_workers_hold_the_same_messages(arena: ClusterArena, sqlite_ur
         await arena.flowing()
     verdict = await arena.settled(alone=False, deadline_s=ECHOED_S)
 
+    assert held is not bool(query)
     assert active.counts["delivered"] + standby.counts["delivered"] > load.events
-    tell(took_s, verdict, f"(held by both: {still_held})")
+    tell(took_s, verdict)
 
 
 async def comes_back(arena: ClusterArena, number: int) -> None:
@@ -197,7 +202,12 @@ async def comes_back(arena: ClusterArena, number: int) -> None:
 
 
 async def thaws(arena: ClusterArena, number: int) -> None:
-    """A frozen node goes on, and the cluster is whole."""
+    """A node that was given up goes on under load, and the cluster is whole at the end."""
     arena.cluster.resume(number)
+    await arena.flowing()
+    if generation.name() != generation.NEWEST:
+        # It has missed too much and stays apart until somebody starts it anew (see ``PrivateCluster.pause``).
+        await asyncio.to_thread(arena.cluster.kill, number)
+        await asyncio.to_thread(arena.cluster.start, number)
     await asyncio.to_thread(arena.cluster.until_whole)
     arena.usable.add(number)
