@@ -93,6 +93,20 @@ async def test_the_next_url_is_tried_when_one_does_not_answer(broker: PrivateBro
     assert not is_open(connection)
 
 
+@pytest.mark.broker
+async def test_a_lost_connection_is_replaced_at_the_next_url(broker: PrivateBroker) -> None:
+    """The node that was lost may be frozen, and would cost the whole connect timeout before another is asked."""
+    async with TcpProxy(broker.port) as proxy:
+        link = Link(endpoint(proxy.url(), broker.url), name="test")
+        await link.get()
+        await link.drop()
+        proxy.blackhole()
+
+        assert is_open(await link.get())
+        assert proxy.accepted == 1
+        await link.close()
+
+
 async def test_a_silent_peer_costs_the_connect_timeout() -> None:
     """The library would wait for ever."""
     async with silent_server() as (port, _):

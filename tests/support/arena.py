@@ -72,7 +72,7 @@ class Arena:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        self._logged = frozenset(self.node.log_text.splitlines())
+        self._logged = frozenset(self.log_text.splitlines())
         self.simulator = Simulator(self.options)
         self.accounting = Accounting(self.simulator.platform)
         address = await self._stack.enter_async_context(self.simulator.serve())
@@ -107,6 +107,11 @@ class Arena:
             yield person
         finally:
             await person.close()
+
+    @property
+    def log_text(self) -> str:
+        """What the broker logged so far."""
+        return self.node.log_text
 
     async def declare(self) -> None:
         """Make the queues (again)."""
@@ -252,9 +257,9 @@ class Arena:
                 raise AssertionError(f"not all arrived: {self.accounting.verdict().problems}; the worker said:\n{said}")
             await asyncio.sleep(10 * POLL_S)
 
-    async def settled(self, *, alone: bool = True) -> Verdict:
+    async def settled(self, *, alone: bool = True, deadline_s: float = 40.0) -> Verdict:
         """Wait for everything to arrive, stop the worker in good order, and check the accounts."""
-        await self.arrived()
+        await self.arrived(deadline_s=deadline_s)
         for worker in self.workers:
             if worker.is_running:
                 assert await worker.terminate() == 0
@@ -271,6 +276,5 @@ class Arena:
             self.accounting.note_dead(body)
         for worker in self.workers:
             self.accounting.note_worker(worker.lines)
-        lines = self.node.log_text.splitlines()
-        self.accounting.note_broker("\n".join(line for line in lines if line not in self._logged))
+        self.accounting.note_broker("\n".join(sorted(set(self.log_text.splitlines()) - self._logged)))
         return self.accounting.verdict(alone=alone)

@@ -30,8 +30,9 @@ class Producer:
     """Publishes ``rate_per_s`` events of random orders, confirmed; every ``refused_every``-th is one to be refused,
     every ``invalid_every``-th is none by the contract, every ``twice_every``-th is published twice (0: none of them).
 
-    A publish that fails is noted as unsure and not repeated, its connection is replaced. ``events`` counts them all.
-    The load ends with the block, or with ``stop``, which waits until every publish has its answer.
+    A publish that fails is noted as unsure and not repeated, its connection is replaced: by one to the next address
+    where ``url`` names several, separated by commas. ``events`` counts them all. The load ends with the block, or with
+    ``stop``, which waits until every publish has its answer.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class Producer:
         self.events = 0
         self.unsure = 0
         self._accounting = accounting
-        self._url = url
+        self._urls = url.split(",")
+        self._turn = 0
         self._exchange = exchange
         self._orders = orders
         self._per_tick = max(1, round(rate_per_s * TICK_S))
@@ -146,7 +148,9 @@ class Producer:
     async def _open(self) -> AbstractChannel:
         if self._connection is None or not is_open(self._connection):
             await self._drop()
-            self._connection = await dial(self._url, name="producer", heartbeat_s=10, timeout_s=CONFIRM_S)
+            url = self._urls[self._turn % len(self._urls)]
+            self._turn += 1
+            self._connection = await dial(url, name="producer", heartbeat_s=10, timeout_s=CONFIRM_S)
         if self._channel is None or self._channel.is_closed:
             assert self._connection.transport is not None
             async with within(CONFIRM_S, "opening a channel"):

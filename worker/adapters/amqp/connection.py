@@ -175,7 +175,7 @@ class Link:
         await self.drop()
 
     async def drop(self) -> None:
-        """Close the connection, if there is one; the next ``get`` dials anew."""
+        """Close the connection, if there is one; the next ``get`` dials anew, the next URL first."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await _discard(connection)
@@ -188,12 +188,13 @@ class Link:
         )
         async for attempt in retrying:
             with attempt:
+                # In turn after a loss too: a node that fell silent, or that is cut off from the others, still takes the
+                # connection, and would cost the deadline each time before another is asked.
                 url = end.urls[self._turn % len(end.urls)]
                 self._turn += 1
                 connection = await dial(
                     url, name=self.name, heartbeat_s=end.heartbeat_s, timeout_s=end.connect_timeout_s
                 )
-                self._turn -= 1  # It works: the next dial starts with it again.
                 self._connection = connection
                 self.connects += 1
                 log.info("broker.connected", connection=self.name, url=shown(url))
