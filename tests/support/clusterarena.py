@@ -70,22 +70,23 @@ class ClusterArena(Arena):
         [number] = (number for number, node in enumerate(self.cluster.nodes) if node.port == port)
         return number
 
-    async def leader(self) -> int:
-        """The node that leads the work queue. Raises ConnectionLost where none does."""
+    async def leaders(self) -> set[int]:
+        """The nodes that lead the work queue and the dead-letter queue. Raises ConnectionLost where one has none."""
+        asked = min(self.usable)
         try:
-            asked = min(self.usable)
-            return await asyncio.to_thread(self.cluster.leader_of, self.names.work_queue, asked=asked)
+            queues = (self.names.work_queue, self.names.dead_queue)
+            return {await asyncio.to_thread(self.cluster.leader_of, queue, asked=asked) for queue in queues}
         except ValueError as unknown:
             raise ConnectionLost("no leader") from unknown
 
     async def until_led(self, since: float) -> float:
-        """Wait until a usable node leads the work queue; the latest moment (monotonic, ``since`` or later) known to be
-        before it did."""
+        """Wait until usable nodes lead the queues; the latest moment (monotonic, ``since`` or later) known to be before
+        they did. The dead-letter queue is one of them: while a copy cannot be made, the worker waits."""
         asked, deadline = since, time.monotonic() + DEADLINE_S
         while True:
             now = time.monotonic()
             try:
-                if await self.leader() in self.usable:
+                if await self.leaders() <= self.usable:
                     return asked
             except (ConnectionLost, BrokerRefused):
                 if now > deadline:
