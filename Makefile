@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NEWEST := 4.3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs check format test test-fast test-full simulate chaos bench ci lock
+.PHONY: help install demo docs check format test test-fast test-full test-clusters test-newest simulate chaos bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -45,14 +45,19 @@ test: $(STAMP) ## everything but the longer suites, on a private RabbitMQ that t
 
 # The newest RabbitMQ is laid out first, so that what is missing is said first and pytest has the last word. A run whose
 # generation cannot be had fails no build: it says so before and after, and the tests of the local one still count.
-test-full: $(STAMP) ## `test`, the longer suites, and every broker test on the newest RabbitMQ
+test-full: $(STAMP) ## `test`, the longer suites, the clusters, and every broker test on the newest RabbitMQ
 	@$(BIN)/python -m tests.support.generation $(NEWEST) || true
 	$(MAKE) test
+	$(BIN)/pytest -q -m "slow and not cluster"
+	$(MAKE) test-clusters
+	@$(MAKE) test-newest
+
+test-clusters: $(STAMP) ## the worker on three nodes that are lost, moved, frozen and split
+	$(BIN)/pytest -q -m cluster
+
+test-newest: $(STAMP) ## the broker tests on the newest RabbitMQ, but for the longer suites
 	@if $(BIN)/python -m tests.support.generation $(NEWEST); then \
-	  $(BIN)/pytest -q -m slow \
-	  && ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -n 2 --dist loadfile -m "broker and not benchmark"; \
-	else \
-	  $(BIN)/pytest -q -m slow; \
+	  ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -n 2 --dist loadfile -m "broker and not benchmark and not slow"; \
 	fi
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one
