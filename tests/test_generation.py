@@ -95,11 +95,11 @@ def test_a_build_that_fails_leaves_nothing_that_looks_like_a_tree(cache: Path, m
 def test_the_archive_is_the_machines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all that apt knows, Debian's main archive, with the keys that its entry names."""
     sources = tmp_path / "debian.sources"
-    sources.write_text("Types: deb\nURIs: http://own/debian\nSigned-By: /keys/own.gpg\n")
-    listed = f"Other|http://other|{sources}:1\nDebian|http://own/debian-security|{sources}:2\n"
-    monkeypatch.setattr(debiantree, "_run", lambda _: f"{listed}Debian|http://own/debian|{sources}:1\n")
+    sources.write_text("Types: deb\nURIs: mirror+file:/own/debian\nSigned-By: /keys/own.gpg\n")
+    listed = f"Other|mirror+file:/other|{sources}:1\nDebian|mirror+file:/own/debian-security|{sources}:2\n"
+    monkeypatch.setattr(debiantree, "_run", lambda _: f"{listed}Debian|mirror+file:/own/debian|{sources}:1\n")
 
-    assert debiantree.machine_archive() == Archive(mirror="http://own/debian", keyring="/keys/own.gpg")
+    assert debiantree.machine_archive() == Archive(mirror="mirror+file:/own/debian", keyring="/keys/own.gpg")
 
 
 def test_a_machine_without_debians_archive_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
