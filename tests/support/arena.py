@@ -32,6 +32,7 @@ from tests.support.broker import Outside, unique_topology
 from tests.support.orderbooks import REJECTED
 from tests.support.producer import Producer
 from tests.support.workerprocess import DEADLINE_S, WorkerProcess
+from tests.support.world import RETRY_DELAYS_S, worker_settings
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
@@ -41,7 +42,6 @@ from worker.simulator.server import Simulator
 
 ORDERS = range(1, 101)
 PREFETCH = 200
-RETRY_DELAYS_S = (0.2, 0.4)
 POLL_S = 0.02
 BUSY = {"PREFETCH": str(PREFETCH), "MAX_BATCH": "20", "CALL_TIMEOUT_S": "2", "DRAIN_GRACE_S": "10"}
 """Many small calls, so that a fault always meets some in flight and some being settled."""
@@ -79,17 +79,7 @@ class Arena:
         await self.declare()
         self._stack.push_async_callback(self._delete)
         self._stack.push_async_callback(self._end_workers)
-        self.settings = BUSY | {
-            "AMQP_URL": self.node.url,
-            "EXCHANGE": self.names.exchanges[0].name,
-            "QUEUE": self.names.work_queue,
-            "DEAD_LETTER_QUEUE": self.names.dead_queue,
-            "RETRY_DELAYS_S": ",".join(f"{delay:g}" for delay in RETRY_DELAYS_S),
-            "OAUTH_URL": address.oauth_url,
-            "GRAPHQL_URL": address.graphql_url,
-            "CLIENT_ID": self.options.client_id,
-            "CLIENT_SECRET": self.options.client_secret,
-        }
+        self.settings = BUSY | worker_settings(self.node.url, self.names, address, self.options)
         return self
 
     async def __aexit__(

@@ -11,29 +11,17 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from worker.adapters.aptpackage import install
+
 START_DEADLINE_S = 30.0
 POLL_S = 0.02
 USER = "worker"
-
-# A policy-rc.d that says no is Debian's way of keeping a package's service from being started.
-_INSTALL = """set -e
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-  printf '#!/bin/sh\\nexit 101\\n' > "$policy"
-  chmod 755 "$policy"
-  trap 'rm -f "$policy"' EXIT
-fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-apt-get install -qy --no-install-recommends postgresql
-"""
 
 
 def _find(program: str) -> Path | None:
@@ -46,9 +34,7 @@ def _find(program: str) -> Path | None:
 def _ensure(program: str) -> Path:
     found = _find(program)
     if found is None:
-        as_root = [] if os.geteuid() == 0 else ["sudo"]
-        sys.stderr.write("postgresql is missing: installing it with apt-get (it is not started as a service)\n")
-        subprocess.run([*as_root, "sh", "-c", _INSTALL], check=True, stdout=sys.stderr)
+        install("postgresql", otherwise="install it")
         found = _find(program)
     assert found is not None, f"{program} is not installed"
     return found

@@ -24,12 +24,13 @@ from pamqp.commands import Basic
 from tests.support.broker import Outside, unique_topology
 from tests.support.workerprocess import DEADLINE_S, PROGRAM, WorkerProcess
 from worker.adapters.amqp.declaring import declare
+from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.times import format_time
 from worker.simulator.calls import Call
 from worker.simulator.faults import Fault
 from worker.simulator.options import Options
-from worker.simulator.server import Simulator
+from worker.simulator.server import Address, Simulator
 
 WINDOW = 500
 POLL_S = 0.01
@@ -68,6 +69,21 @@ class DeadLetter:
         return self.properties.headers or {}
 
 
+def worker_settings(amqp_url: str, names: Topology, address: Address, options: Options) -> dict[str, str]:
+    """What a worker needs to find this broker and this platform: settings, names without prefix."""
+    return {
+        "AMQP_URL": amqp_url,
+        "EXCHANGE": names.exchanges[0].name,
+        "QUEUE": names.work_queue,
+        "DEAD_LETTER_QUEUE": names.dead_queue,
+        "RETRY_DELAYS_S": ",".join(f"{delay:g}" for delay in RETRY_DELAYS_S),
+        "OAUTH_URL": address.oauth_url,
+        "GRAPHQL_URL": address.graphql_url,
+        "CLIENT_ID": options.client_id,
+        "CLIENT_SECRET": options.client_secret,
+    }
+
+
 @dataclass(slots=True)
 class World:
     """Owns everything a test needs; leaves no process, queue or connection behind.
@@ -96,17 +112,7 @@ class World:
         self._stack.push_async_callback(self._delete, [queue.name for queue in names.queues])
         await self._watch_dead_letters(names.dead_queue)
         self._stack.push_async_callback(self._end_workers)
-        self.settings = {
-            "AMQP_URL": self.broker.url,
-            "EXCHANGE": names.exchanges[0].name,
-            "QUEUE": names.work_queue,
-            "DEAD_LETTER_QUEUE": names.dead_queue,
-            "RETRY_DELAYS_S": ",".join(f"{delay:g}" for delay in RETRY_DELAYS_S),
-            "OAUTH_URL": address.oauth_url,
-            "GRAPHQL_URL": address.graphql_url,
-            "CLIENT_ID": self.options.client_id,
-            "CLIENT_SECRET": self.options.client_secret,
-        }
+        self.settings = worker_settings(self.broker.url, names, address, self.options)
         return self
 
     async def __aexit__(

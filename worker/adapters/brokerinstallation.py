@@ -5,30 +5,15 @@ RabbitMQ version. The Debian wrapper in /usr/sbin changes to the user rabbitmq a
 RabbitMQ itself are run.
 """
 
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from worker.adapters.aptpackage import install
 from worker.core.errors import UsageError
 
 _SCRIPT_DIRS = (Path("/usr/lib/rabbitmq/bin"), Path("/opt/rabbitmq/sbin"), Path("/usr/local/sbin"))
-
-# Debian's way of keeping a freshly installed service from being started is a policy-rc.d that says no.
-_INSTALL = """set -e
-policy=/usr/sbin/policy-rc.d
-if [ ! -e "$policy" ]; then
-  printf '#!/bin/sh\\nexit 101\\n' > "$policy"
-  chmod 755 "$policy"
-  trap 'rm -f "$policy"' EXIT
-fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -q
-apt-get install -qy --no-install-recommends rabbitmq-server
-"""
 
 
 class Installation(Protocol):
@@ -71,18 +56,7 @@ def ensure_rabbitmq() -> Path:
     script = find_script("rabbitmq-server")
     if script is not None:
         return script
-    as_root = [] if os.geteuid() == 0 else [path] if (path := shutil.which("sudo")) else None
-    if shutil.which("apt-get") is None or as_root is None:
-        raise UsageError(
-            "rabbitmq-server is not installed: install it, or set ORDER_WORKER_AMQP_URL to a running broker"
-        )
-    # Promised to the person at the terminal: the program says so before it installs anything.
-    sys.stderr.write("rabbitmq-server is missing: installing it with apt-get (it is not started as a service)\n")
-    try:
-        # stdout belongs to the program that asked; a person sees the progress on stderr.
-        subprocess.run([*as_root, "sh", "-c", _INSTALL], check=True, stdout=sys.stderr)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        raise UsageError(f"apt-get could not install rabbitmq-server (exit code {error.returncode})") from error
+    install("rabbitmq-server", otherwise="install it, or set ORDER_WORKER_AMQP_URL to a running broker")
     script = find_script("rabbitmq-server")
     if script is None:
         raise UsageError("apt-get installed rabbitmq-server, but its start script was not found")
