@@ -53,7 +53,6 @@ class Echoes:
         may: Callable[[], bool],
         clock: Clock,
         wall_us: WallClock,
-        most: int = AT_MOST,
     ) -> None:
         self._journal = journal
         self._coalescer = coalescer
@@ -64,7 +63,6 @@ class Echoes:
         self._may = may
         self._clock = clock
         self._wall_us = wall_us
-        self._most = most
         self._refused: Counter[int] = Counter()
 
     async def run(self) -> None:
@@ -79,7 +77,7 @@ class Echoes:
 
     async def _send_due(self) -> bool:
         """Send one batch of what is due; False when nothing was, or nothing may be sent."""
-        due = await self._journal.due_echoes(self._most)
+        due = await self._journal.due_echoes(AT_MOST)
         lent = [order_id for order_id in due if self._coalescer.lend(order_id)]
         if not lent:
             return False
