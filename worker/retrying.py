@@ -3,7 +3,8 @@
 Everything that waits for the outside world to come back uses this, so that retries never multiply. Facts of tenacity
 9.2 that it is built around: a shared ``AsyncRetrying`` mixes the attempts of concurrent calls (hence a new object per
 use); negative predicates retry ``CancelledError`` and hang a shutdown (hence positive ones, on ``Exception`` only); its
-event sleep blocks the thread (hence our own).
+event sleep blocks the thread (hence our own); its objects refer to each other, so whatever ``noticed`` refers to lives
+until the garbage collector comes round: 100 large bodies a time in what settles them (hence only small things).
 """
 
 import asyncio

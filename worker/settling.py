@@ -103,8 +103,10 @@ class Unsettled:
                 self._count(settlement)
 
     async def _place(self, settlements: Sequence[Settlement]) -> None:
+        number = id(settlements)  # not the settlements: see retrying.py on what `noticed` keeps alive
+
         def noticed(error: Exception, attempt: int, wait_s: float) -> None:
-            self._stuck[id(settlements)] = str(error)
+            self._stuck[number] = str(error)
             log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
 
         async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed):

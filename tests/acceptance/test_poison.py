@@ -199,4 +199,4 @@ async def test_memory_stays_flat_however_many_bad_bodies_come(broker: PrivateBro
             await asyncio.gather(*(world.publish_raw(b"x" * BODY_BYTES) for _ in range(100)))
         await world.until_dead(STORM_OF_BODIES)
 
-        assert worker.resident_bytes(peak=True) - before < 30_000_000
+        assert worker.resident_bytes(peak=True) - before < 20_000_000

@@ -1,7 +1,13 @@
 """Copies that fail: a pause with that reason, tried again for as long as the delivery is ours."""
 
+import gc
+import weakref
+from collections.abc import Sequence
+
+from tests.builders import make_delivery
 from tests.pipeline.world import World
-from worker.core.model import AckReason, Dead, Settlement
+from worker.core.model import AckReason, Dead, Reason, Settlement
+from worker.settling import Unsettled
 
 
 def is_dead(settlement: Settlement) -> bool:
@@ -89,3 +95,27 @@ async def test_copies_that_fail_for_too_long_hand_everything_back_and_it_is_trie
     assert "unsettled for 900 s" in outage.detail
     assert "refuses the copy" in outage.detail
     assert len(world.queue.dead) == 1
+
+
+async def test_what_is_settled_is_free_at_once() -> None:
+    """The bodies of what was settled do not wait for the garbage collector: a prefetch of large ones would pile up."""
+
+    class Traceable(Settlement):
+        """Without slots of its own, so it can be referred to weakly."""
+
+    class Settled:
+        async def settle(self, settlements: Sequence[Settlement]) -> None:
+            """All went well."""
+
+    unsettled = Unsettled(Settled(), prefetch=10)
+    why = Dead(reason=Reason.INVALID_EVENT, detail="no JSON")
+    settlement = Traceable(delivery=make_delivery(b"poison"), disposition=why)
+    unsettled.add(settlement.delivery, None, 0.0)
+    alive = weakref.ref(settlement)
+    gc.disable()
+    try:
+        await unsettled.settle([settlement])
+        del settlement
+        assert alive() is None
+    finally:
+        gc.enable()
