@@ -2,13 +2,18 @@
 same contract."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from worker.core.deadletter import DeadLetter
 from worker.core.history import (
+    Fate,
     GroupBy,
     HistoryRow,
+    Holder,
     IndexedLetter,
+    ItemState,
     LetterState,
     Pause,
     Replay,
@@ -152,6 +157,14 @@ class LetterIndex(Protocol):
         """Say where these letters (at most 1,000) are now; returns how many were somewhere else."""
         ...
 
+    async def seen(self, copy_ids: Sequence[str], *, wall_us: int) -> int:
+        """These letters (at most 1,000) are in the queue, whatever the index said; returns how many it knows."""
+        ...
+
+    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
+        """Mark as removed what failed before this time and was not ``seen`` since; returns how many letters."""
+        ...
+
 
 class Replays(Protocol):
     """Replays, each with its frozen plan. Errors as ``Journal``."""
@@ -168,12 +181,44 @@ class Replays(Protocol):
         """The plan behind the place ``after``; fewer than ``limit`` means that was all."""
         ...
 
+    async def find(self, replay_id: str, copy_ids: Sequence[str]) -> Mapping[str, ReplayItem]:
+        """Which of these messages (at most 1,000) are in its plan, by the id of the copy."""
+        ...
+
+    async def states(self, replay_id: str) -> Mapping[ItemState, int]:
+        """How many of its messages are in which state; states of none are absent."""
+        ...
+
+    async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
+        """The latest history row of each message that has one, by its place: the next places behind ``after``."""
+        ...
+
+    async def fates(self, replay_id: str) -> Mapping[Fate, int]:
+        """How many of its messages met which fate last."""
+        ...
+
+    async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
+        """The replays of a queue, the latest first."""
+        ...
+
     async def replay(self, replay_id: str) -> Replay | None:
         """The replay, None if there is none of that id."""
         ...
 
     async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
         """The replay is in this state now."""
+        ...
+
+
+class Holders(Protocol):
+    """Who holds the lock of a dead-letter queue, for people. The lock itself is the broker's. Errors as ``Journal``."""
+
+    async def hold(self, queue: str, holder: Holder) -> None:
+        """This one has it now."""
+        ...
+
+    async def holder(self, queue: str) -> Holder | None:
+        """Who had it last."""
         ...
 
 
@@ -213,6 +258,38 @@ class Settler(Protocol):
 
         Deliveries of a generation that is gone are skipped (no copy, no ack: they come again).
         Raises CopyFailed when a copy could not be placed; then none of the deliveries behind it were acknowledged.
+        """
+        ...
+
+
+class Taking(Protocol):
+    """Dead letters held by us: each one that is not removed goes back to its place when the taking ends."""
+
+    def windows(self, most: int) -> AsyncIterator[Sequence[DeadLetter]]:
+        """All that were in the queue when the taking began, oldest first, at most ``most`` at a time.
+
+        Ends early where others hold the rest. The bodies of a window are free when the next one is asked for.
+        Raises ConnectionLost; then everything is back in the queue.
+        """
+        ...
+
+    async def remove(self, letters: Sequence[DeadLetter]) -> None:
+        """Acknowledge some of those handed out. Raises ConnectionLost: then they may come again."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """The windows ended, and nobody else had any: what was not among them is not in the queue."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """A dead-letter queue. It is taken by one person or tool at a time, under a lock of the broker."""
+
+    def taking(self, holder: str) -> AbstractAsyncContextManager[Taking]:
+        """Take the lock and hold what is handed out until the end. ``holder`` says who we are.
+
+        Raises QueueHeld (somebody has the lock), QueueMissing, QueueWorn (the delivery limit is near), ConnectionLost.
         """
         ...
 

@@ -3,7 +3,7 @@
 from tests.contract.journals import CLAIM_US, NOW, SECOND, AnyJournal, Pair, applied, fresh_id, record_of, version
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.fields import INT64_MIN
-from worker.core.history import HistoryRow, IndexedLetter, LetterState, Pause, PauseKind, Replay, ReplayItem
+from worker.core.history import HistoryRow, IndexedLetter, ItemState, LetterState, Pause, PauseKind, Replay, ReplayItem
 from worker.core.journal import BatchRecord, OrderOutcome
 from worker.ports import Archive
 
@@ -88,7 +88,7 @@ async def test_pruning_forgets_what_is_over(own: AnyJournal) -> None:
     await own.mark(["gone"], LetterState.REPLAYED, wall_us=NOW)
     await own.begin(replay("r-old", NOW))
     await own.begin(replay("r-new", NOW + DAY))
-    await own.plan("r-old", [ReplayItem(place=n, copy_id=f"c{n}", state="planned") for n in range(5)])
+    await own.plan("r-old", [ReplayItem(place=n, copy_id=f"c{n}", state=ItemState.PLANNED) for n in range(5)])
 
     assert await pruned(own, NOW - 1) == 3
     await pruned(own, NOW + 1)

@@ -17,6 +17,7 @@ from worker.adapters.journal.tables import metadata
 from worker.adapters.journal.upgrading import Standing, check, refuse, upgrade
 from worker.core.errors import JournalOutdated, JournalUnavailable, UsageError
 
+LATEST = "0002"
 DURABLE = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
 
 
@@ -52,7 +53,7 @@ async def test_the_migrations_make_the_tables_that_the_code_uses(url: str) -> No
 
 async def test_upgrading_twice_is_harmless(url: str) -> None:
     """It says which version is there."""
-    assert await upgrade(url) == await upgrade(url) == "0001"
+    assert await upgrade(url) == await upgrade(url) == LATEST
     await check(url)
 
 
@@ -76,7 +77,7 @@ async def test_an_empty_database_is_left_to_a_person(empty: str) -> None:
     with pytest.raises(JournalOutdated, match="order-worker journal upgrade"):
         await check(empty)
 
-    assert set(await asyncio.gather(upgrade(empty), upgrade(empty))) == {"0001"}
+    assert set(await asyncio.gather(upgrade(empty), upgrade(empty))) == {LATEST}
     async with checked_journal(empty) as journal:
         assert await journal.read([1]) == {}
 

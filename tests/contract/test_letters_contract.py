@@ -6,8 +6,12 @@ from tests.contract.journals import NOW, Pair, fresh_id, version
 from worker.core.errors import UsageError
 from worker.core.history import (
     DAY_US,
+    Fate,
     GroupBy,
+    HistoryRow,
+    Holder,
     IndexedLetter,
+    ItemState,
     LetterState,
     Replay,
     ReplayItem,
@@ -15,7 +19,7 @@ from worker.core.history import (
     Tally,
 )
 from worker.core.journal import BatchRecord
-from worker.ports import LetterIndex, Replays
+from worker.ports import Holders, LetterIndex, Replays
 
 
 @pytest.fixture
@@ -25,6 +29,11 @@ def index(pair: Pair) -> LetterIndex:
 
 @pytest.fixture
 def replays(pair: Pair) -> Replays:
+    return pair.a
+
+
+@pytest.fixture
+def holders(pair: Pair) -> Holders:
     return pair.a
 
 
@@ -147,11 +156,11 @@ async def test_a_replay_keeps_its_plan(replays: Replays, queue: str) -> None:
         created_us=NOW,
         changed_us=NOW,
     )
-    items = [ReplayItem(place=number, copy_id=f"c{number}", state="planned") for number in range(5)]
+    items = [ReplayItem(place=number, copy_id=f"c{number}", state=ItemState.PLANNED) for number in range(5)]
     await replays.begin(replay)
     await replays.plan(queue, items[3:])
     await replays.plan(queue, items[:3])
-    done = ReplayItem(place=1, copy_id="c1", state="superseded", detail="by m9")
+    done = ReplayItem(place=1, copy_id="c1", state=ItemState.SUPERSEDED, detail="by m9")
     await replays.plan(queue, [done])
     await replays.plan(queue, [])
     await replays.turn(queue, "running", wall_us=NOW + 1)
@@ -164,6 +173,9 @@ async def test_a_replay_keeps_its_plan(replays: Replays, queue: str) -> None:
     assert found is not None
     assert (found.state, found.changed_us, found.options) == ("running", NOW + 1, replay.options)
     assert await replays.replay("unknown") is None
+    assert await replays.find(queue, ["c1", "c4", "c9"]) == {"c1": done, "c4": items[4]}
+    assert await replays.states(queue) == {ItemState.PLANNED: 4, ItemState.SUPERSEDED: 1}
+    assert (await replays.states("unknown"), await replays.find("unknown", ["c1"])) == ({}, {})
 
 
 async def test_a_replay_id_is_taken_once(replays: Replays, queue: str) -> None:
@@ -175,3 +187,71 @@ async def test_a_replay_id_is_taken_once(replays: Replays, queue: str) -> None:
 
     with pytest.raises(UsageError, match="already"):
         await replays.begin(replay)
+
+
+async def test_the_latest_row_of_each_replayed_message_is_its_outcome(pair: Pair, queue: str) -> None:
+    """By its place in the replay, whatever else happened to its order."""
+
+    def row(place: int | None, disposition: str, reason: str, replay_id: str | None = queue) -> HistoryRow:
+        return HistoryRow(
+            at_us=NOW, disposition=disposition, reason=reason, order_id=1, replay_id=replay_id, replay_place=place
+        )
+
+    await pair.a.record(
+        BatchRecord(wall_us=NOW, history=[row(0, "retry", "busy"), row(1, "ack", "applied"), row(4, "ack", "applied")])
+    )
+    await pair.b.record(
+        BatchRecord(
+            wall_us=NOW, history=[row(0, "dead", "rejected"), row(None, "ack", "applied"), row(2, "x", "y", None)]
+        )
+    )
+
+    outcomes = await pair.a.outcomes(queue)
+
+    assert {place: each.reason for place, each in outcomes.items()} == {0: "rejected", 1: "applied", 4: "applied"}
+    assert list(await pair.a.outcomes(queue, after=0, limit=1)) == [1]
+    assert await pair.b.fates(queue) == {Fate("dead", "rejected"): 1, Fate("ack", "applied"): 2}
+    assert await pair.a.fates("unknown") == {}
+
+
+async def test_the_replays_of_a_queue_come_latest_first(replays: Replays, queue: str) -> None:
+    """At most as many as asked for."""
+    for number in range(3):
+        await replays.begin(
+            Replay(
+                replay_id=f"{queue}-{number}",
+                queue=queue,
+                author="kim",
+                options={},
+                state="planned",
+                created_us=NOW + number,
+                changed_us=NOW,
+            )
+        )
+
+    assert [each.replay_id for each in await replays.replays(queue, limit=2)] == [f"{queue}-2", f"{queue}-1"]
+    assert await replays.replays("none") == []
+
+
+async def test_what_a_whole_look_did_not_see_is_gone(index: LetterIndex, queue: str) -> None:
+    """What is seen is in the queue, whatever was said before; what failed later is not the look's business."""
+    await index.add([letter(queue, number) for number in range(4)])
+    await index.mark([f"{queue}-c0"], LetterState.REPLAYED, wall_us=NOW)
+    looked_us = NOW + DAY_US + 1
+
+    seen = await index.seen([f"{queue}-c0", f"{queue}-c1", "unknown"], wall_us=looked_us)
+    gone = await index.forget_unseen(queue, looked_us, wall_us=looked_us)
+
+    assert (seen, gone) == (2, 1)
+    assert sorted(await numbers(index, Sought(queue=queue))) == [0, 1, 3]
+    assert await numbers(index, Sought(queue=queue, state=LetterState.REMOVED)) == [2]
+    assert await index.forget_unseen(queue, looked_us, wall_us=looked_us) == 0
+
+
+async def test_the_last_holder_of_a_queue_is_known(holders: Holders, queue: str) -> None:
+    """A new one takes the place of the one before."""
+    await holders.hold(queue, Holder(by="kim", since_us=NOW))
+    await holders.hold(queue, Holder(by="sam", since_us=NOW + 1))
+
+    assert await holders.holder(queue) == Holder(by="sam", since_us=NOW + 1)
+    assert await holders.holder("none") is None

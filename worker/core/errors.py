@@ -11,6 +11,10 @@ WorkerError
  ├─ CopyUnencodable      this one copy cannot be written as AMQP: place a body-only copy instead
  ├─ TokenRefused         the token endpoint refuses our credentials or scope: pause, a person is needed
  ├─ TokenUnavailable     the token endpoint gives no usable answer: wait and try again
+ ├─ QueueUnusable        the dead-letter queue cannot be taken now: the text says why, and what to do
+ │   ├─ QueueHeld        somebody else takes it, named where known: wait, or ask them
+ │   ├─ QueueMissing     there is no such queue
+ │   └─ QueueWorn        its messages were handed out so often that the broker may drop them
  └─ AdminFailed          a running worker could not be reached, or refuses what it was asked (exit code 1)
 """
 
@@ -72,3 +76,19 @@ class TokenUnavailable(WorkerError):
 
 class AdminFailed(WorkerError):
     """The admin interface of a worker does not answer as it should; the text says what to look at."""
+
+
+class QueueUnusable(WorkerError):
+    """The dead-letter queue cannot be taken now."""
+
+
+class QueueHeld(QueueUnusable):
+    """Somebody has the lock of the queue."""
+
+
+class QueueMissing(QueueUnusable):
+    """The broker has no queue of this name."""
+
+
+class QueueWorn(QueueUnusable):
+    """The delivery limit of the queue may be near: looking once more may lose messages."""

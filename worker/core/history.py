@@ -7,6 +7,7 @@ All times are wall clock, microseconds since 1970.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from worker.core.model import Fields, Scalar, Version
 
@@ -15,7 +16,8 @@ from worker.core.model import Fields, Scalar, Version
 class HistoryRow:
     """What was done with one delivery, and why. ``order_id`` and ``version`` are None where it could not be decoded.
 
-    ``at_us`` is when it was decided. ``status`` and ``status_name`` are what the platform said, if it did.
+    ``at_us`` is when it was decided. ``replay_place`` is its place in the plan of that replay. ``status`` and
+    ``status_name`` are what the platform said, if it did.
     """
 
     at_us: int
@@ -30,6 +32,7 @@ class HistoryRow:
     detail: str = ""
     batch_id: str = ""
     replay_id: str | None = None
+    replay_place: int | None = None
     worker: str = ""
     status: int | None = None
     status_name: str | None = None
@@ -156,11 +159,41 @@ class Replay:
     changed_us: int
 
 
+class ItemState(StrEnum):
+    """How far one message of a replay is. What the worker made of it then is in the history."""
+
+    PLANNED = "planned"
+    """Still to be looked at."""
+    MOVED = "moved"
+    """Its copy is confirmed, back at work."""
+    SUPERSEDED = "superseded"
+    """Dropped: for each of its fields a later value is applied."""
+    LEFT = "left"
+    """Still a dead letter: it would have come straight back, or was not wanted."""
+    MISSING = "missing"
+    """No longer in the queue: somebody else moved it."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ReplayItem:
     """One message of a replay's frozen plan, ``place`` in its order from 0, and what became of it."""
 
     place: int
     copy_id: str
-    state: str
+    state: ItemState = ItemState.PLANNED
     detail: str = ""
+
+
+class Fate(NamedTuple):
+    """The last thing that the workers said of a replayed message: the words of its history row."""
+
+    disposition: str
+    reason: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Holder:
+    """Who takes dead letters out of a queue, alone. ``by`` is for people: a name, a host, a process id."""
+
+    by: str
+    since_us: int

@@ -21,7 +21,7 @@ from worker.core.model import Scalar, Version
 
 HISTORY_COLUMNS: Final = (
     *("order_id", "at_us", "disposition", "reason", "message_id", "event_id", "fields", "version", "attempt", "detail"),
-    *("batch_id", "replay_id", "worker", "status", "status_name"),
+    *("batch_id", "replay_id", "replay_place", "worker", "status", "status_name"),
 )
 LETTER_COLUMNS: Final = (
     *("copy_id", "queue", "state", "state_us", "reason", "detail", "order_id", "message_id", "event_id", "fields"),
@@ -97,6 +97,7 @@ def history_columns(row: HistoryRow) -> tuple[object, ...]:
         storable(row.detail),
         row.batch_id,
         _storable(row.replay_id),
+        row.replay_place,
         row.worker,
         row.status,
         _storable(row.status_name),

@@ -55,6 +55,22 @@ def mark_letters(connection: Connection, copy_ids: Sequence[str], state: LetterS
     return max(0, connection.execute(moved.values(state=state.value, state_us=wall_us)).rowcount)
 
 
+def see_letters(connection: Connection, copy_ids: Sequence[str], wall_us: int) -> int:
+    """They are in the queue; how many of them are known."""
+    there = update(letters).where(_c.copy_id.in_(map(storable, copy_ids)))
+    values = {"state": LetterState.DEAD.value, "state_us": None, "seen_us": wall_us}
+    return max(0, connection.execute(there.values(values)).rowcount)
+
+
+def remove_unseen(connection: Connection, queue: str, before_us: int, wall_us: int) -> int:
+    """What failed before and was not seen since is gone."""
+    unseen = or_(_c.seen_us.is_(None), _c.seen_us < before_us)
+    gone = update(letters).where(
+        _c.queue == storable(queue), _c.state == LetterState.DEAD.value, _c.failed_us < before_us, unseen
+    )
+    return max(0, connection.execute(gone.values(state=LetterState.REMOVED.value, state_us=wall_us)).rowcount)
+
+
 def _meant(sought: Sought) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = [_c.queue == storable(sought.queue), _c.state == sought.state.value]
     if sought.reason is not None:

@@ -1,7 +1,7 @@
 """The part of the journal in memory that is for people: history, letters, pauses, replays."""
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
@@ -9,9 +9,12 @@ from worker.core.errors import UsageError
 from worker.core.fields import INT64_MIN
 from worker.core.history import (
     DAY_US,
+    Fate,
     GroupBy,
     HistoryRow,
+    Holder,
     IndexedLetter,
+    ItemState,
     LetterState,
     Pause,
     Replay,
@@ -26,7 +29,7 @@ ROWS_KEPT = 20_000
 
 
 class MemoryArchive:
-    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex`` and ``Replays`` for one process life."""
+    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex``, ``Replays`` and ``Holders`` for one process life."""
 
     def __init__(self) -> None:
         self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)
@@ -35,6 +38,8 @@ class MemoryArchive:
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
         self._plans: dict[str, dict[int, ReplayItem]] = {}
+        self._seen: dict[str, int] = {}
+        self._holders: dict[str, Holder] = {}
 
     def _take_down(self, record: BatchRecord) -> None:
         for row in record.history:
@@ -62,6 +67,7 @@ class MemoryArchive:
         ]
         for copy_id in letters[:limit]:
             del self._letters[copy_id]
+            self._seen.pop(copy_id, None)
         replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
@@ -123,12 +129,31 @@ class MemoryArchive:
             self._letters[letter.copy_id] = replace(letter, state=state, state_us=wall_us)
         return len(moved)
 
+    async def seen(self, copy_ids: Sequence[str], *, wall_us: int) -> int:
+        """These letters are in the queue."""
+        there = [copy_id for copy_id in dict.fromkeys(copy_ids) if copy_id in self._letters]
+        for copy_id in there:
+            self._letters[copy_id] = replace(self._letters[copy_id], state=LetterState.DEAD, state_us=None)
+            self._seen[copy_id] = wall_us
+        return len(there)
+
+    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
+        """What nobody saw since is gone."""
+        gone = [
+            letter.copy_id
+            for letter in self._sought(Sought(queue=queue, until_us=before_us))
+            if self._seen.get(letter.copy_id, INT64_MIN) < before_us
+        ]
+        return await self.mark(gone, LetterState.REMOVED, wall_us=wall_us)
+
     def _index(self, letters: Iterable[IndexedLetter]) -> None:
         for letter in letters:
             if letter.copy_id not in self._letters:
                 self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
         while len(self._letters) > ROWS_KEPT:
-            del self._letters[next(iter(self._letters))]
+            oldest = next(iter(self._letters))
+            del self._letters[oldest]
+            self._seen.pop(oldest, None)
 
     def _sought(self, sought: Sought) -> Iterable[IndexedLetter]:
         return (letter for letter in self._letters.values() if sought.matches(letter))
@@ -151,6 +176,29 @@ class MemoryArchive:
         plan = self._plans.get(replay_id, {})
         return [plan[place] for place in sorted(place for place in plan if place > after)[:limit]]
 
+    async def find(self, replay_id: str, copy_ids: Sequence[str]) -> Mapping[str, ReplayItem]:
+        """Which of these messages are in its plan."""
+        wanted = set(copy_ids)
+        return {item.copy_id: item for item in self._plans.get(replay_id, {}).values() if item.copy_id in wanted}
+
+    async def states(self, replay_id: str) -> Mapping[ItemState, int]:
+        """How many of its messages are in which state."""
+        return Counter(item.state for item in self._plans.get(replay_id, {}).values())
+
+    async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
+        """The latest history row of the next places."""
+        latest = self._latest(replay_id)
+        return {place: latest[place] for place in sorted(place for place in latest if place > after)[:limit]}
+
+    async def fates(self, replay_id: str) -> Mapping[Fate, int]:
+        """How many of its messages met which fate last."""
+        return Counter(Fate(row.disposition, row.reason) for row in self._latest(replay_id).values())
+
+    async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
+        """The latest replays of a queue."""
+        found = [replay for replay in self._replays.values() if replay.queue == queue]
+        return sorted(found, key=lambda replay: (-replay.created_us, replay.replay_id))[:limit]
+
     async def replay(self, replay_id: str) -> Replay | None:
         """The replay of that id."""
         return self._replays.get(replay_id)
@@ -158,6 +206,20 @@ class MemoryArchive:
     async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
         """The replay is in this state now."""
         self._replays[replay_id] = replace(self._replays[replay_id], state=state, changed_us=wall_us)
+
+    def _latest(self, replay_id: str) -> dict[int, HistoryRow]:
+        rows = (row for _, row in self._rows if row.replay_id == replay_id)
+        return {row.replay_place: row for row in rows if row.replay_place is not None}
+
+    # -- holders ------------------------------------------------------------------------------------------------------
+
+    async def hold(self, queue: str, holder: Holder) -> None:
+        """This one holds the lock of the queue now."""
+        self._holders[queue] = holder
+
+    async def holder(self, queue: str) -> Holder | None:
+        """Who held it last."""
+        return self._holders.get(queue)
 
 
 def _since(pause: Pause) -> tuple[int, str]:

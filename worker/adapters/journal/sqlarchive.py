@@ -1,25 +1,43 @@
 """The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from worker.adapters.journal.archive import history_page, horizon_us, prune
 from worker.adapters.journal.database import Database
-from worker.adapters.journal.letters import add_letters, letter_tallies, letters_bulk, letters_page, mark_letters
+from worker.adapters.journal.letters import (
+    add_letters,
+    letter_tallies,
+    letters_bulk,
+    letters_page,
+    mark_letters,
+    remove_unseen,
+    see_letters,
+)
 from worker.adapters.journal.replays import (
     add_pause,
     add_replay,
     end_pauses,
+    holder_of,
+    item_fates,
+    item_states,
+    items_of,
     items_page,
+    note_holder,
+    outcomes_page,
     pauses_of,
     put_items,
     replay_of,
+    replays_page,
     turn_replay,
 )
 from worker.adapters.journal.statements import insert_for
 from worker.core.history import (
+    Fate,
     GroupBy,
     HistoryRow,
+    Holder,
     IndexedLetter,
+    ItemState,
     LetterState,
     Pause,
     Replay,
@@ -30,7 +48,7 @@ from worker.core.history import (
 
 
 class SqlArchive:
-    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex`` and ``Replays`` on a ``Database``."""
+    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex``, ``Replays`` and ``Holders`` on a ``Database``."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -81,6 +99,14 @@ class SqlArchive:
         """Say where these letters are now."""
         return await self.database.run(lambda on: mark_letters(on, copy_ids, state, wall_us), single=True)
 
+    async def seen(self, copy_ids: Sequence[str], *, wall_us: int) -> int:
+        """These letters are in the queue."""
+        return await self.database.run(lambda on: see_letters(on, copy_ids, wall_us), single=True)
+
+    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
+        """What nobody saw since is gone."""
+        return await self.database.run(lambda on: remove_unseen(on, queue, before_us, wall_us), single=True)
+
     async def begin(self, replay: Replay) -> None:
         """Put a replay down."""
         await self.database.run(lambda on: add_replay(on, replay))
@@ -93,6 +119,26 @@ class SqlArchive:
         """The plan behind a place."""
         return await self.database.run(lambda on: items_page(on, replay_id, after, limit), single=True)
 
+    async def find(self, replay_id: str, copy_ids: Sequence[str]) -> Mapping[str, ReplayItem]:
+        """Which of these messages are in its plan."""
+        return await self.database.run(lambda on: items_of(on, replay_id, copy_ids), single=True)
+
+    async def states(self, replay_id: str) -> Mapping[ItemState, int]:
+        """How many of its messages are in which state."""
+        return await self.database.run(lambda on: item_states(on, replay_id), single=True)
+
+    async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
+        """The latest history row of the next places."""
+        return await self.database.run(lambda on: outcomes_page(on, replay_id, after, limit), single=True)
+
+    async def fates(self, replay_id: str) -> Mapping[Fate, int]:
+        """How many of its messages met which fate last."""
+        return await self.database.run(lambda on: item_fates(on, replay_id), single=True)
+
+    async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
+        """The latest replays of a queue."""
+        return await self.database.run(lambda on: replays_page(on, queue, limit), single=True)
+
     async def replay(self, replay_id: str) -> Replay | None:
         """The replay of that id."""
         return await self.database.run(lambda on: replay_of(on, replay_id), single=True)
@@ -100,3 +146,11 @@ class SqlArchive:
     async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
         """The replay is in this state now."""
         await self.database.run(lambda on: turn_replay(on, replay_id, state, wall_us), single=True)
+
+    async def hold(self, queue: str, holder: Holder) -> None:
+        """This one holds the lock of the queue now."""
+        await self.database.run(lambda on: note_holder(on, self._insert, queue, holder), single=True)
+
+    async def holder(self, queue: str) -> Holder | None:
+        """Who held it last."""
+        return await self.database.run(lambda on: holder_of(on, queue), single=True)

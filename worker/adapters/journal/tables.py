@@ -25,10 +25,10 @@ def _serial(name: str) -> Column[int]:
     return Column(name, kind, primary_key=True, autoincrement=True)
 
 
-def _partial(name: str, column: str) -> Index:
+def _partial(name: str, column: str, *more: str) -> Index:
     """An index of the few rows that have a value there."""
     only = text(f"{column} IS NOT NULL")
-    return Index(name, column, sqlite_where=only, postgresql_where=only)
+    return Index(name, column, *more, sqlite_where=only, postgresql_where=only)
 
 
 orders = Table(
@@ -67,11 +67,13 @@ history = Table(
     _text("detail", null=False),
     _text("batch_id", null=False),
     _text("replay_id"),
+    _int("replay_place"),
     _text("worker", null=False),
     _int("status"),
     _text("status_name"),
     Index("history_order", "order_id", "row_id"),
     Index("history_time", "at_us"),
+    _partial("history_replay", "replay_id", "replay_place"),
 )
 
 letters = Table(
@@ -90,6 +92,7 @@ letters = Table(
     _text("fields", null=False),
     _text("version"),
     _int("failed_us", null=False),
+    _int("seen_us"),  # when somebody who looked into the queue saw it there
     Column("attempt", Integer, nullable=False),
     _text("exchange", null=False),
     _text("routing_key", null=False),
@@ -135,6 +138,15 @@ replay_items = Table(
     _text("state", null=False),
     _text("detail", null=False),
     PrimaryKeyConstraint("replay_id", "place"),
+    Index("replay_items_copy", "replay_id", "copy_id"),
+)
+
+holders = Table(
+    "holders",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    _text("by", null=False),
+    _int("since_us", null=False),
 )
 
 # One row: what pruning forgot.
