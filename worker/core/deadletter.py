@@ -5,6 +5,8 @@ delivery limit, for example) has the broker's ``x-death``, newest entry first; w
 retry is then not why it is here. Anybody can write either, so everything is checked and bounded.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from typing import Any, Final
 
 from worker.core.headers import History, message_id_of, read_history
 from worker.core.model import Delivery
+from worker.core.tablejson import to_json
 from worker.core.times import micros_of
 
 UNKNOWN: Final = "unknown"
@@ -20,6 +23,8 @@ OTHERS: Final = "(other reasons)"
 MOST_GROUPS: Final = 100
 _REASON: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ORDER_ID: Final = re.compile(r"[0-9]{1,19}")
+_COUNTS: Final = ("x-delivery-count", "x-acquired-count")
+"""What the broker counts anew at each look."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -65,6 +70,20 @@ def read_dead_letter(delivery: Delivery) -> DeadLetter:
         order_id=history.order_id if history.order_id is not None else _order_id(key),
         deliveries=count if type(count) is int and count >= 0 else 0,
     )
+
+
+def letter_key(letter: DeadLetter) -> str:
+    """What the index knows this letter by: the message id in the queue, which is unique for the copies we make.
+
+    Where there is none: a digest of body and headers that is the same at every look. Letters that are alike in all of
+    that share it.
+    """
+    delivery = letter.delivery
+    if message_id := delivery.properties.message_id:
+        return message_id
+    headers = {name: value for name, value in delivery.properties.headers.items() if name not in _COUNTS}
+    shown = json.dumps(to_json(headers), sort_keys=True).encode()
+    return "sha256:" + hashlib.sha256(shown + b"\n" + delivery.body).hexdigest()
 
 
 def _deaths(value: object) -> tuple[Mapping[str, Any], ...]:
