@@ -2,7 +2,7 @@
 same contract."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from worker.core.history import (
@@ -153,6 +153,10 @@ class LetterIndex(Protocol):
         ...
 
 
+Index = Callable[[Sequence[IndexedLetter]], Awaitable[None]]
+"""Puts letters into the index, however long that takes."""
+
+
 class Replays(Protocol):
     """Replays, each with its frozen plan. Errors as ``Journal``."""
 
@@ -175,6 +179,10 @@ class Replays(Protocol):
     async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
         """The replay is in this state now."""
         ...
+
+
+class WorkerJournal(Ledger, Archive, Pauses, LetterIndex, Protocol):
+    """What a worker needs of its journal: everything but the replays, which are the tools'."""
 
 
 class Sink(Protocol):
@@ -208,8 +216,11 @@ class Intake(Protocol):
 class Settler(Protocol):
     """Carries out dispositions, each delivery once."""
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
         """Publish and confirm the copies, then acknowledge, older before newer in the order given.
+
+        Dead letters are given to ``index`` in between, all at once: what is acknowledged is in the index, and a crash
+        leaves at worst a copy that is not, whose message comes again. Without Dead among them it is not called.
 
         Deliveries of a generation that is gone are skipped (no copy, no ack: they come again).
         Raises CopyFailed when a copy could not be placed; then none of the deliveries behind it were acknowledged.

@@ -39,7 +39,6 @@ class MemoryArchive:
     def _take_down(self, record: BatchRecord) -> None:
         for row in record.history:
             self._rows.append((next(self._numbers), row))
-        self._index(record.letters)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -92,7 +91,11 @@ class MemoryArchive:
 
     async def add(self, letters: Sequence[IndexedLetter]) -> None:
         """Put letters in."""
-        self._index(letters)
+        for letter in letters:
+            if letter.copy_id not in self._letters:
+                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
+        while len(self._letters) > ROWS_KEPT:
+            del self._letters[next(iter(self._letters))]
 
     async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
         """The next letters."""
@@ -122,13 +125,6 @@ class MemoryArchive:
         for letter in moved:
             self._letters[letter.copy_id] = replace(letter, state=state, state_us=wall_us)
         return len(moved)
-
-    def _index(self, letters: Iterable[IndexedLetter]) -> None:
-        for letter in letters:
-            if letter.copy_id not in self._letters:
-                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
-        while len(self._letters) > ROWS_KEPT:
-            del self._letters[next(iter(self._letters))]
 
     def _sought(self, sought: Sought) -> Iterable[IndexedLetter]:
         return (letter for letter in self._letters.values() if sought.matches(letter))
