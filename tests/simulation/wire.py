@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
@@ -225,7 +226,7 @@ class SimPublisher:
         self._broker = broker
         self._link = link
 
-    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> str:
         """See ``Publisher.place``."""
         assert properties.message_id is None
         assert exchange or routing_key == "dead"
@@ -236,3 +237,4 @@ class SimPublisher:
         await asyncio.sleep(WIRE_S)
         if self.forgets():
             raise CopyFailed("no confirm in time")
+        return str(uuid4())

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from worker.core.history import HistoryRow, IndexedLetter
+from worker.core.history import HistoryRow
 from worker.core.model import Scalar, Version
 
 Values = Mapping[str, tuple[Version, Scalar]]
@@ -77,7 +77,6 @@ class BatchRecord:
     wall_us: int
     orders: Mapping[int, OrderOutcome] = field(default_factory=dict)
     history: Sequence[HistoryRow] = ()
-    letters: Sequence[IndexedLetter] = ()
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
