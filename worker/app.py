@@ -152,6 +152,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             delivery_limit=broker.delivery_limit,
         ),
         name=name,
+        queue=broker.queue,
     )
 
     async def rebuild() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from worker.core.model import Fields, Scalar, Version
+from worker.core.times import format_time
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -140,6 +141,11 @@ class Pause:
     detail: str
     by: str
     since_us: int
+
+    @property
+    def told(self) -> str:
+        """Why, by whom and since when, for people."""
+        return f"{self.detail or 'no reason was given'} (paused by {self.by} since {format_time(self.since_us)})"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
