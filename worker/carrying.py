@@ -78,7 +78,7 @@ class Carrier:
 
     async def _carry(self, batch: Batch, order_ids: Sequence[int], decide: Decide) -> Sequence[Settlement]:
         rows = await self._journal.claim(order_ids) if order_ids else {}
-        request = self._cover(batch, request_of(batch, rows))
+        request = self._cover(batch, request_of(batch, rows, self._caller.terminal_statuses))
         if request.fields or batch.reason is FlushReason.CONTROL:
             judgement = await self._send(batch, request)
         else:

@@ -32,6 +32,7 @@ _OURS: Final = frozenset(
     for name in (
         *("reason", "detail", "attempt", "first-seen", "failed-at", "occurred-at", "sequence", "message-id"),
         *("exchange", "routing-key", "order-id", "batch-id", "worker", "replay-id", "original", "dropped"),
+        "allow-terminal",
     )
 )
 
@@ -41,7 +42,8 @@ class History:
     """What our headers say of a message. None where they say nothing (or nothing we would have written).
 
     ``occurred_us`` is the time of the version. ``message_id``, ``exchange`` and ``routing_key`` are the producer's; an
-    empty ``message_id`` means that there was none. ``original`` holds what was left out of copies, ``dropped`` what is
+    empty ``message_id`` means that there was none. ``allow_terminal``: whoever replayed it wants a terminal status
+    changed. ``original`` holds what was left out of copies, ``dropped`` what is
     lost.
     """
 
@@ -59,6 +61,7 @@ class History:
     detail: str | None = None
     failed_us: int | None = None
     worker: str | None = None
+    allow_terminal: bool = False
     original: Mapping[str, Any] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
 
@@ -94,6 +97,7 @@ def read_history(headers: Mapping[str, Any]) -> History:
         detail=_text(headers, "ow-detail", limit=MAX_DETAIL),
         failed_us=_time(headers, "ow-failed-at"),
         worker=_text(headers, "ow-worker"),
+        allow_terminal=headers.get("ow-allow-terminal") is True,
         original=_left_out(headers.get("ow-original")),
         dropped=_names(headers.get("ow-dropped")),
     )
@@ -146,6 +150,8 @@ def _copy(settlement: Settlement, why: Retry | Dead, *, counted: int, now_us: in
     ours["ow-detail"] = fit(why.detail, MAX_DETAIL)
     ours["ow-failed-at"] = format_time(now_us)
     ours["ow-worker"] = fit(worker, MAX_SHORT)
+    if history.allow_terminal and isinstance(why, Retry):  # it holds for this replay, and ends with it
+        ours["ow-allow-terminal"] = True
     if settlement.batch_id:
         ours["ow-batch-id"] = fit(settlement.batch_id, MAX_SHORT)
     theirs = {name: value for name, value in delivery.properties.headers.items() if name not in _OURS}
