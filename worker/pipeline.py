@@ -24,6 +24,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
 from worker.core.history import PauseKind
+from worker.core.horizon import Horizon
 from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
 from worker.core.outcome import Effects, Outcomes
 from worker.core.readiness import Activity
@@ -78,6 +79,7 @@ class Pipeline:
         limits: Limits,
         name: str = "worker",
         queue: str = "order-updates.work",
+        horizon: Horizon | None = None,
         clock: Clock = time.monotonic,
         wall_us: WallClock = wall_us,
     ) -> None:
@@ -109,6 +111,7 @@ class Pipeline:
             slots=self._slots,
             known=self._known,
             counts=self.counts,
+            horizon=horizon or Horizon(days=0),
             worker=name,
             clock=clock,
             wall_us=wall_us,

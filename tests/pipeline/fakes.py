@@ -10,6 +10,7 @@ from tests.pipeline.modelbroker import Effects
 from tests.support.modelplatform import ModelPlatform, rest_error
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.errors import JournalUnavailable
+from worker.core.fields import INT64_MIN
 from worker.core.history import IndexedLetter, Pause
 from worker.core.journal import BatchRecord, Claim, OrderRow
 from worker.core.model import Fields, Scalar
@@ -149,6 +150,7 @@ class WatchedJournal(MemoryJournal):
         self.fault: BaseException | None = None
         self.away = False
         self.looks = 0
+        self.horizon = INT64_MIN
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         await self._answer()
@@ -180,6 +182,10 @@ class WatchedJournal(MemoryJournal):
         await self._answer()
         self.looks += 1
         return await super().pauses(queue)
+
+    async def horizon_us(self) -> int:
+        await self._answer()
+        return self.horizon
 
     async def _answer(self) -> None:
         await asyncio.sleep(self._takes_s)

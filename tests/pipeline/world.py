@@ -20,6 +20,7 @@ from worker.caller import Caller
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
+from worker.core.horizon import Horizon
 from worker.core.model import Ack, Properties
 from worker.core.outcome import Outcomes
 from worker.core.storm import StormGuard
@@ -54,6 +55,7 @@ class World:
         before: "World | None" = None,
         beside: "World | None" = None,
         name: str = "worker",
+        horizon: Horizon | None = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same. ``beside`` is
         another worker that lives: they share the journal."""
@@ -90,6 +92,7 @@ class World:
                 delivery_limit=delivery_limit,
             ),
             name=name,
+            horizon=horizon,
             clock=asyncio.get_running_loop().time,
             wall_us=now_us,
         )
