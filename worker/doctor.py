@@ -1,7 +1,7 @@
-"""Use case ``check``: look at settings, journal, broker, management API and platform, change nothing, and say what was found.
+"""Use case ``check``: look at settings, journal, broker, management API and platform, change nothing, say what is.
 
-What is down, slow or refuses us is a finding, never an error. The outside systems are looked at side by side,
-each within a deadline of its own; what one of them had told until then is kept.
+What is down, slow or refuses us is a finding, never an error. The outside systems are looked at side by side, each
+within a deadline of its own; what one of them had told until then is kept.
 """
 
 import asyncio
