@@ -58,7 +58,7 @@ async def looking(broker: PrivateBroker, names: Topology) -> AsyncIterator[DeadL
     link = Link(endpoint(broker.url), name="look")
     spec = next(queue for queue in names.queues if queue.name == names.dead_queue)
     try:
-        yield DeadLetterQueue(link, spec, most_per_channel=2)
+        yield DeadLetterQueue(link, spec)
     finally:
         await link.close()
 
@@ -72,7 +72,7 @@ async def test_a_look_into_the_dead_letters(
 
     async def trial(cut: Cut) -> None:
         async with looking(broker, queues) as queue:
-            await cut.run(queue.look(lambda _: True), fails=(ConnectionLost,))
+            await cut.run(queue.look(lambda _: True, holder="kim"), fails=(ConnectionLost,))
             bodies: list[bytes] = []
 
             def see(letter: DeadLetter) -> bool:
@@ -83,7 +83,7 @@ async def test_a_look_into_the_dead_letters(
                 bodies.clear()
                 # aiormq may keep a failed close to itself; then the next look is the one to find the connection lost.
                 with nullcontext() if cut.asked else suppress(ConnectionLost):
-                    await queue.look(see)
+                    await queue.look(see, holder="kim")
             assert sorted(bodies) == [b"1", b"2", b"3"]
 
     await at_every_await(cause, trial, least=5)

@@ -2,7 +2,10 @@
 
 import asyncio
 import base64
+import getpass
 import json
+import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -13,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.adapters.amqp.connection import Endpoint, Link
-from worker.adapters.amqp.deadletters import LIMIT_AT, MOST_PER_CHANNEL, DeadLetterQueue, Look, Receive
+from worker.adapters.amqp.deadletters import LIMIT_AT, WINDOW, DeadLetterQueue, Look, Receive
 from worker.adapters.amqp.topology import QueueSpec, planned
 from worker.cli.config import WIDTH, start
 from worker.config import Settings
 from worker.core.deadletter import DeadLetter, Group, Groups, Wanted
-from worker.core.errors import ConnectionLost
+from worker.core.errors import ConnectionLost, QueueMissing
 from worker.core.model import Properties
 from worker.core.table import readable
 from worker.core.times import format_time
@@ -81,7 +84,7 @@ def show(
             shown.append(_letter_json(letter, body=body))
         return len(shown) < limit
 
-    look = _look(settings, receive, first=limit if wanted.anything else MOST_PER_CHANNEL, worn_too=yes)
+    look = _look(settings, receive, first=limit if wanted.anything else WINDOW, worn_too=yes)
     if as_json:
         print(json.dumps(_about(settings, look) | {"letters": shown}, indent=2))
     else:
@@ -95,15 +98,18 @@ def show(
 # -- the look ---------------------------------------------------------------------------------------------------------
 
 
-def _look(settings: Settings, receive: Receive, *, first: int = MOST_PER_CHANNEL, worn_too: bool) -> Look:
-    look = asyncio.run(_at_the_broker(settings, lambda queue: queue.look(receive, first=first, worn_too=worn_too)))
-    if look is None:
-        _say(f"there is no queue {settings.dead_letter_queue!r}: the worker makes it when it starts (TOPOLOGY=declare)")
-        raise typer.Exit(1)
-    return look
+def _look(settings: Settings, receive: Receive, *, first: int = WINDOW, worn_too: bool) -> Look:
+    try:
+        return asyncio.run(
+            _at_the_broker(
+                settings, lambda queue: queue.look(receive, holder=this_tool(), first=first, worn_too=worn_too)
+            )
+        )
+    except QueueMissing as missing:
+        raise QueueMissing(f"{missing}: the worker makes it when it starts (TOPOLOGY=declare)") from None
 
 
-async def _at_the_broker(settings: Settings, look: Callable[[DeadLetterQueue], Awaitable[Look | None]]) -> Look | None:
+async def _at_the_broker(settings: Settings, look: Callable[[DeadLetterQueue], Awaitable[Look]]) -> Look:
     broker = settings.broker
     link = Link(Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s), name="order-worker dead")
     try:
@@ -114,6 +120,11 @@ async def _at_the_broker(settings: Settings, look: Callable[[DeadLetterQueue], A
         raise ConnectionLost(f"no broker within {WAIT_S:g} s") from None
     finally:
         await link.close()
+
+
+def this_tool() -> str:
+    """Who takes the dead letters, for whoever finds them taken."""
+    return f"{getpass.getuser()}@{socket.gethostname()}, order-worker dead, process {os.getpid()}"
 
 
 def _spec(settings: Settings) -> QueueSpec:

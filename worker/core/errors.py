@@ -91,4 +91,11 @@ class QueueMissing(QueueUnusable):
 
 
 class QueueWorn(QueueUnusable):
-    """The delivery limit of the queue may be near: looking once more may lose messages."""
+    """The delivery limit of the queue may be near: looking once more may lose messages.
+
+    ``deliveries`` says how often a message of it was handed out.
+    """
+
+    def __init__(self, text: str, *, deliveries: int) -> None:
+        super().__init__(text)
+        self.deliveries = deliveries
