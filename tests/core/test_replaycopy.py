@@ -95,9 +95,8 @@ def test_originals_come_back_except_user_id_and_x_headers() -> None:
     copy = replay_copy(dead_letter(delivery), TICKET)
     given = copy.properties
 
-    assert (given.expiration, given.user_id, given.priority, given.app_id, given.correlation_id, given.delivery_mode) == (
-        "60000", None, 3, "press", "c", 2,
-    )  # fmt: skip
+    assert (given.expiration, given.user_id, given.delivery_mode) == ("60000", None, 2)
+    assert (given.priority, given.app_id, given.correlation_id) == (3, "press", "c")
     assert {name: value for name, value in given.headers.items() if not name.startswith("ow-")} == {
         "CC": ["elsewhere"], "BCC": ["b"], "tenant": "t",
     }  # fmt: skip
