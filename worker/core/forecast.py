@@ -37,10 +37,12 @@ class Kind(StrEnum):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Forecast:
-    """``detail`` says why, for people; empty where it applies."""
+    """``detail`` says why, for people; empty where it applies. ``duplicate``: it is superseded by itself, in part at
+    least."""
 
     kind: Kind
     detail: str = ""
+    duplicate: bool = False
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ def _judged(fields: Fields, version: Version, values: Values | None, grounds: Gr
         return _APPLIES
     reason = standing_of(fields, version, {name: known for name, (known, _) in values.items()})
     if reason is not None:
-        return Forecast(kind=Kind.SUPERSEDED, detail=_by_what(fields, values, reason))
+        duplicate = reason is AckReason.DUPLICATE
+        return Forecast(kind=Kind.SUPERSEDED, detail=_by_what(fields, values, duplicate=duplicate), duplicate=duplicate)
     if not grounds.allow_terminal and (detail := _terminal(fields, version, values, grounds)):
         return Forecast(kind=Kind.RETURNS, detail=detail)
     return _APPLIES
@@ -97,9 +100,9 @@ def _too_old(version: Version, grounds: Grounds) -> Forecast:
     return Forecast(kind=Kind.RETURNS, detail=f"{TOO_OLD}: {why}")
 
 
-def _by_what(fields: Fields, values: Values, reason: AckReason) -> str:
+def _by_what(fields: Fields, values: Values, *, duplicate: bool) -> str:
     known = ", ".join(f"{name} is {_shown(values, name)}" for name in fields)
-    return f"already applied: {known}" if reason is AckReason.DUPLICATE else known
+    return f"already applied: {known}" if duplicate else known
 
 
 def _shown(values: Values, name: str) -> str:

@@ -19,9 +19,9 @@ from worker.core.history import ItemState, LetterState, Replay
 from worker.core.model import Dead
 from worker.ports import Clock, DeadLetters, Outlet, Taking, WallClock, wall_us
 from worker.replay.books import PAGE, Books, State
-from worker.replay.care import Care, Ended, Halted
+from worker.replay.care import Care, Ended, Halted, Wait
 from worker.replay.judging import Preparing
-from worker.replay.moving import GroundsNow, Moving, Planned, is_ours
+from worker.replay.moving import GroundsNow, Moving, Planned, Told, is_ours
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Result:
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Tools:
     """What an execution works with. ``holder`` says who takes the queue. ``patience_s``: how long broker or journal may
-    be away. ``told`` is called after each step."""
+    be away. ``told`` is called after each step. ``wait`` is for tests with a clock of their own."""
 
     books: Books
     queue: DeadLetters
@@ -55,7 +55,8 @@ class Tools:
     patience_s: float = PATIENCE_S
     clock: Clock = time.monotonic
     wall_us: WallClock = wall_us
-    told: Callable[[], None] = lambda: None
+    told: Told = lambda state, count: None
+    wait: Wait | None = None
 
 
 class Execution:
@@ -72,7 +73,7 @@ class Execution:
         self._had_it = False
         # Those that are finished may still be in the queue, unless nobody ever tried.
         self._whole = replay.state != State.PLANNED
-        self._care = Care(tools.books, self._id, preparing.options, clock=tools.clock, wait=self._wait)
+        self._care = Care(tools.books, self._id, preparing.options, clock=tools.clock, wait=tools.wait or self._wait)
         self._moving = Moving(
             tools.books,
             tools.outlet,
@@ -81,7 +82,7 @@ class Execution:
             grounds=tools.grounds,
             stopping=self._stopping.is_set,
             wall_us=tools.wall_us,
-            moved=self._progress,
+            told=self._progress,
         )
 
     def stop(self) -> None:
@@ -143,9 +144,9 @@ class Execution:
             self._stopping.set()
         log.warning("replay.waiting", detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3))
 
-    def _progress(self) -> None:
+    def _progress(self, state: ItemState, count: int) -> None:
         self._failing_since = None
-        self._tools.told()
+        self._tools.told(state, count)
 
     async def _wait(self, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -262,5 +263,5 @@ class Execution:
                 )
                 copies = [item.copy_id for item in gone]
                 await self._books.mark(copies, LetterState.REMOVED, wall_us=self._tools.wall_us())
-        self._progress()
+                self._progress(ItemState.MISSING, len(gone))
         return None

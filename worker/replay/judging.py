@@ -93,7 +93,7 @@ def superseded_row(prepared: Prepared, forecast: Forecast, *, replay_id: str, wa
     return HistoryRow(
         at_us=wall_us,
         disposition="ack",
-        reason=AckReason.SUPERSEDED.value,
+        reason=(AckReason.DUPLICATE if forecast.duplicate else AckReason.SUPERSEDED).value,
         detail=forecast.detail,
         order_id=None if known is None else known.order_id,
         message_id=letter.message_id,

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 AHEAD = 100
 """Letters that are judged together."""
 Planned = tuple[ReplayItem, DeadLetter]
+Told = Callable[[ItemState, int], None]
+"""Hears of so many messages that came to this state."""
 GroundsNow = Callable[[], Grounds]
 """The rules at this moment: the time is one of them."""
 
@@ -46,7 +48,7 @@ class Moving:
         grounds: GroundsNow,
         stopping: Callable[[], bool],
         wall_us: WallClock,
-        moved: Callable[[], None],
+        told: Told,
     ) -> None:
         self._books = books
         self._outlet = outlet
@@ -55,7 +57,7 @@ class Moving:
         self._grounds = grounds
         self._stopping = stopping
         self._wall_us = wall_us
-        self._moved = moved
+        self._told = told
 
     async def bring(self, taking: Taking | None, planned: Sequence[Planned]) -> int:
         """Bring these to their end; returns how many are (all, unless it is to stop). ``taking``: where to remove them
@@ -93,7 +95,7 @@ class Moving:
         prepared = [self._preparing.prepare(item, letter, now_us=now_us) for item, letter in planned]
         orders = list(dict.fromkeys(each.order_id for each in prepared if each.order_id is not None))
         known = await self._books.known(orders) if orders else {}
-        grounds = self._grounds()
+        grounds = replace(self._grounds(), allow_terminal=self._preparing.options.allow_terminal)
         judged = [(each, each.forecast(known, grounds)) for each in prepared]
         keep = self._preparing.options.keep_superseded
         superseded = [pair for pair in judged if pair[1].kind is Kind.SUPERSEDED]
@@ -150,7 +152,7 @@ class Moving:
             for each, forecast in pairs
         ]
         await self._books.plan(self._preparing.replay_id, items)
-        self._moved()
+        self._told(state, len(items))
 
     async def _mark(self, copy_ids: Sequence[str], state: LetterState) -> None:
         await self._books.mark(copy_ids, state, wall_us=self._wall_us())

@@ -4,7 +4,7 @@ Reads the index page by page and keeps counts, so memory stays flat however many
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.core.edits import NO_EDITS, Edits
 from worker.core.forecast import Forecast, Grounds, Tallies, forecast_letter
@@ -27,6 +27,7 @@ async def make_plan(books: Books, replay: Replay, *, grounds: Grounds, edits: Ed
     ``replay.options`` say which letters; ``replay.state`` has to be ``planning``.
     """
     options = Options.from_json(replay.options)
+    grounds = replace(grounds, allow_terminal=options.allow_terminal)
     tallies = Tallies()
     place = 0
     await books.begin(replay)
