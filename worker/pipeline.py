@@ -32,7 +32,7 @@ from worker.core.storm import StormGuard
 from worker.core.versions import KnownVersions
 from worker.echoes import Echoes
 from worker.permits import Permits
-from worker.ports import Clock, Intake, Ledger, Settler, WallClock, wall_us
+from worker.ports import Clock, Intake, Settler, WallClock, WorkerJournal, wall_us
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
 from worker.steadyjournal import SteadyJournal
 
@@ -71,7 +71,7 @@ class Pipeline:
         breaker: Breaker,
         storm: StormGuard,
         caller: Caller,
-        journal: Ledger,
+        journal: WorkerJournal,
         settler: Settler,
         intake: Intake,
         limits: Limits,
@@ -86,7 +86,8 @@ class Pipeline:
         self._intake = intake
         self._limits = limits
         self._clock = clock
-        self._unsettled = Unsettled(settler, prefetch=limits.prefetch)
+        self._journal = SteadyJournal(journal, wall_us=wall_us)
+        self._unsettled = Unsettled(settler, prefetch=limits.prefetch, index=self._journal.index)
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
         self._early = Early(self._unsettled)
@@ -97,7 +98,6 @@ class Pipeline:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._group = asyncio.TaskGroup()
-        self._journal = SteadyJournal(journal, wall_us=wall_us)
         self._carrier = Carrier(
             coalescer=coalescer,
             outcomes=outcomes,

@@ -2,7 +2,7 @@
 same contract."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -166,6 +166,10 @@ class LetterIndex(Protocol):
         ...
 
 
+Index = Callable[[Sequence[IndexedLetter]], Awaitable[None]]
+"""Puts letters into the index, however long that takes."""
+
+
 class Replays(Protocol):
     """Replays, each with its frozen plan. Errors as ``Journal``."""
 
@@ -222,6 +226,10 @@ class Holders(Protocol):
         ...
 
 
+class WorkerJournal(Ledger, Archive, Pauses, LetterIndex, Protocol):
+    """What a worker needs of its journal: everything but the replays, which are the tools'."""
+
+
 class Sink(Protocol):
     """Where the intake puts what the broker hands over. Both methods are synchronous, quick, and never raise."""
 
@@ -253,8 +261,11 @@ class Intake(Protocol):
 class Settler(Protocol):
     """Carries out dispositions, each delivery once."""
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
         """Publish and confirm the copies, then acknowledge, older before newer in the order given.
+
+        Dead letters are given to ``index`` in between, all at once: what is acknowledged is in the index, and a crash
+        leaves at worst a copy that is not, whose message comes again. Without Dead among them it is not called.
 
         Deliveries of a generation that is gone are skipped (no copy, no ack: they come again).
         Raises CopyFailed when a copy could not be placed; then none of the deliveries behind it were acknowledged.

@@ -8,7 +8,7 @@ import structlog
 from worker.core.errors import CopyFailed
 from worker.core.model import Ack, Dead, Delivery, Reason, Release, Retry, Settlement, Update, Version
 from worker.core.versions import FirstSight
-from worker.ports import Settler
+from worker.ports import Index, Settler
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -21,10 +21,11 @@ EARLY_AT_MOST = 200
 
 class Unsettled:
     """Every delivery between its arrival and its settlement. Bounded by the prefetch, as the broker hands over no
-    more."""
+    more. Dead letters go into ``index`` before they are acknowledged."""
 
-    def __init__(self, settler: Settler, *, prefetch: int) -> None:
+    def __init__(self, settler: Settler, *, prefetch: int, index: Index | None = None) -> None:
         self._settler = settler
+        self._index = index
         self._open: dict[Delivery, tuple[float, Update | None]] = {}
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
         # so together with what is open here they are never more than the prefetch, and they are the last written ones.
@@ -111,7 +112,7 @@ class Unsettled:
 
         async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed):
             with attempt:
-                await self._settler.settle(settlements)
+                await self._settler.settle(settlements, self._index)
 
     def _count(self, settlement: Settlement) -> None:
         match settlement.disposition:

@@ -10,8 +10,9 @@ from typing import TypeVar
 import structlog
 
 from worker.core.errors import JournalUnavailable
+from worker.core.history import IndexedLetter
 from worker.core.journal import BatchRecord, OrderRow
-from worker.ports import Ledger, WallClock
+from worker.ports import WallClock, WorkerJournal
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,7 @@ T = TypeVar("T")
 class SteadyJournal:
     """``wall_us`` is asked anew for every try: a claim that was long in coming must not be an old one."""
 
-    def __init__(self, ledger: Ledger, *, wall_us: WallClock) -> None:
+    def __init__(self, ledger: WorkerJournal, *, wall_us: WallClock) -> None:
         self._ledger = ledger
         self._wall_us = wall_us
         self._stuck: dict[int, str] = {}
@@ -39,8 +40,13 @@ class SteadyJournal:
 
     async def record(self, record: BatchRecord) -> None:
         """Take down what came of a batch. Only then may its deliveries be settled."""
-        if record.orders or record.history or record.letters:
+        if record.orders or record.history:
             await self._steadily(lambda: self._ledger.record(record))
+
+    async def index(self, letters: Sequence[IndexedLetter]) -> None:
+        """Put dead letters into the index. Only then may their messages be acknowledged."""
+        if letters:
+            await self._steadily(lambda: self._ledger.add(letters))
 
     async def due_echoes(self, limit: int) -> Sequence[int]:
         """The orders whose echo is due. Tried once: JournalUnavailable where that fails."""

@@ -110,7 +110,8 @@ async def test_pruning_keeps_orders_that_are_needed(own: AnyJournal) -> None:
         each: OrderOutcome(revision=rows[each].revision, applied=values[each], echo_us=echoes.get(each))
         for each in (used, owing, dead)
     }
-    await own.record(BatchRecord(wall_us=NOW, orders=outcomes, letters=[letter(dead, "c")]))
+    await own.record(BatchRecord(wall_us=NOW, orders=outcomes))
+    await own.add([letter(dead, "c")])
     await own.record(record_of(late, OrderOutcome(revision=rows[late].revision, applied=values[late]), NOW + DAY))
 
     assert await own.horizon_us() == INT64_MIN

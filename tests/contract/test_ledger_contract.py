@@ -33,7 +33,8 @@ async def test_an_order_never_seen_is_claimed_empty(ledger: Ledger, one: int) ->
     """Every order asked for is in the answer."""
     rows = await ledger.claim([one + 1, one], wall_us=NOW)
 
-    assert rows == {one: OrderRow(values={}, revision=1), one + 1: OrderRow(values={}, revision=1)}
+    nothing = OrderRow(values={}, revision=1, expires_us=EXPIRES)
+    assert rows == {one: nothing, one + 1: nothing}
     assert await ledger.claim([], wall_us=NOW) == {}
 
 
@@ -45,7 +46,7 @@ async def test_a_claim_hands_out_values_and_versions(ledger: Ledger, one: int) -
 
     row = await claim(ledger, one)
 
-    assert row == OrderRow(values=values, revision=2)
+    assert row == OrderRow(values=values, revision=2, expires_us=EXPIRES)
     assert row.versions == {"status": version(7), "shipping_method": version(9)}
 
 
@@ -167,7 +168,7 @@ async def test_a_record_may_be_repeated(ledger: Ledger, one: int) -> None:
     await ledger.record(record)
     await ledger.record(replace(record, wall_us=NOW + 1))
 
-    assert await claim(ledger, one) == OrderRow(values=applied(3), revision=2, echo_us=NOW)
+    assert await claim(ledger, one) == OrderRow(values=applied(3), revision=2, echo_us=NOW, expires_us=EXPIRES)
 
 
 async def test_an_empty_record_is_harmless(ledger: Ledger) -> None:

@@ -58,7 +58,7 @@ async def numbers(index: LetterIndex, sought: Sought) -> list[int]:
     return [int(each.message_id.rpartition("m")[2]) for each in await index.page(sought)]
 
 
-async def test_letters_are_indexed_with_their_batch(pair: Pair, queue: str) -> None:
+async def test_letters_are_indexed_once(pair: Pair, queue: str) -> None:
     """Everything comes back; a copy that is there already stays as it is."""
     full = IndexedLetter(
         copy_id=f"{queue}-x",
@@ -78,8 +78,8 @@ async def test_letters_are_indexed_with_their_batch(pair: Pair, queue: str) -> N
         replay_id="r",
         worker="w",
     )
-    await pair.a.record(BatchRecord(wall_us=NOW, letters=[full]))
-    await pair.b.record(BatchRecord(wall_us=NOW, letters=[full, letter(queue, 2)]))
+    await pair.a.add([full])
+    await pair.b.add([full, letter(queue, 2)])
 
     first, second = await pair.b.page(Sought(queue=queue))
     (found,) = await pair.b.page(Sought(queue=queue, message_ids=("m\x00",)))

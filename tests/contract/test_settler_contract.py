@@ -7,6 +7,7 @@ import pytest
 from tests.contract.stages import PARAMS, Opener, Stage, opener, until, until_ready
 from tests.support.broker import update_of
 from worker.core.errors import CopyFailed
+from worker.core.history import IndexedLetter
 from worker.core.model import Ack, AckReason, Dead, Delivery, Disposition, Reason, Release, Retry, Settlement
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -87,6 +88,57 @@ async def test_a_copy_that_fails_keeps_its_entry_open_from_there_on_and_no_other
     await stage.settler().settle(decided)
     assert not any(stage.holds(each) for each in deliveries)
     assert await stage.dead() == [deliveries[1].body]
+
+
+async def test_dead_letters_are_indexed_all_at_once_between_copies_and_acks(stage: Stage) -> None:
+    """One call for those of all entries, while nothing is acknowledged; what is no dead letter is not in it."""
+    await stage.publish(1, 2, 3, 4)
+    deliveries = list(await stage.sink.until_count(4))
+    calls: list[Sequence[IndexedLetter]] = []
+
+    async def index(letters: Sequence[IndexedLetter]) -> None:
+        calls.append(letters)
+        assert all(stage.holds(each) for each in deliveries)
+
+    await stage.settler().settle(settlements(deliveries, APPLIED, DEAD, RETRY, DEAD), index)
+    await stage.sink.until_count(5)
+
+    assert [sorted((each.order_id, each.reason, each.batch_id) for each in letters) for letters in calls] == [
+        [(2, "rejected", "b1"), (4, "rejected", "b1")]
+    ]
+    assert len({each.copy_id for each in calls[0]}) == 2
+    assert not any(stage.holds(each) for each in deliveries)
+
+
+async def test_what_cannot_be_indexed_is_not_acknowledged(stage: Stage) -> None:
+    """The copy is there and its message too: at worst it comes again."""
+    await stage.publish(1, 2)
+    deliveries = list(await stage.sink.until_count(2))
+
+    async def broken(_letters: Sequence[IndexedLetter]) -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError):
+        await stage.settler().settle(settlements(deliveries, APPLIED, DEAD), broken)
+
+    assert len(await stage.dead()) == 1
+    assert await left(stage) == 2
+
+
+async def test_without_dead_letters_the_index_is_left_alone(stage: Stage) -> None:
+    """Acks, retries, and a dead letter whose copy failed."""
+    await stage.publish(1, 2, 3)
+    deliveries = list(await stage.sink.until_count(3))
+    calls: list[Sequence[IndexedLetter]] = []
+
+    async def index(letters: Sequence[IndexedLetter]) -> None:
+        calls.append(letters)
+
+    await stage.settler().settle(settlements(deliveries[:2], APPLIED, RETRY), index)
+    with pytest.raises(CopyFailed):
+        await stage.settler(places_copies=False).settle(settlements(deliveries[2:], DEAD), index)
+
+    assert calls == []
 
 
 async def test_deliveries_of_a_lost_channel_get_neither_copy_nor_ack(stage: Stage) -> None:

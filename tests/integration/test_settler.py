@@ -13,8 +13,10 @@ from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.journal.sql import SqlJournal
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.errors import CopyFailed
+from worker.core.history import Sought
 from worker.core.model import (
     Ack,
     AckReason,
@@ -181,6 +183,25 @@ async def test_a_body_that_could_not_be_decoded_can_be_dead_lettered(bench: Benc
 
     assert {(await bench.outside.take(bench.names.dead_queue)).body for _ in range(2)} == {b"\xff", b""}
     assert await bench.left() == 0
+
+
+async def test_a_dead_letter_is_in_a_durable_index_under_its_message_id(bench: Bench, sqlite_url: str) -> None:
+    """Of an event that could be read and of one that could not: by copy, order and reason, in an SQLite file."""
+    await bench.outside.publish(bench.names.exchanges[0].name, "18", b"poison")
+    (poison,) = await bench.sink.until_count(1)
+    good = (await bench.deliveries(17, 1))[1]
+    unread = Dead(reason=Reason.INVALID_EVENT, detail="not JSON")
+    decided = [Settlement(delivery=poison, disposition=unread), *settlements([good], DEAD)]
+    journal = SqlJournal(sqlite_url)
+    await bench.settler().settle(decided, journal.add)
+    await bench.settler().settle(decided, journal.add)
+    letters = await journal.page(Sought(queue=bench.names.dead_queue))
+    await journal.close()
+    stored = [(await bench.outside.take(bench.names.dead_queue)).header.properties for _ in range(2)]
+
+    assert {each.copy_id for each in letters} == {each.message_id for each in stored}
+    assert {(each.order_id, each.reason) for each in letters} == {(17, "rejected"), (18, "invalid-event")}
+    assert await bench.outside.ready(bench.names.dead_queue) == 0
 
 
 async def test_deliveries_of_a_lost_channel_get_no_copy(bench: Bench) -> None:

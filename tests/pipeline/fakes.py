@@ -10,6 +10,7 @@ from tests.pipeline.modelbroker import Effects
 from tests.support.modelplatform import ModelPlatform, rest_error
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.errors import JournalUnavailable
+from worker.core.history import IndexedLetter
 from worker.core.journal import BatchRecord, Claim, OrderRow
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, NoAnswer, NotSent, Reply
@@ -160,6 +161,11 @@ class WatchedJournal(MemoryJournal):
         if applied := sorted(order_id for order_id, outcome in record.orders.items() if outcome.applied):
             self._effects.append(("journal", applied))
         return moved
+
+    async def add(self, letters: Sequence[IndexedLetter]) -> None:
+        await self._answer()
+        await super().add(letters)
+        self._effects.append(("index", len(letters)))
 
     async def _answer(self) -> None:
         await asyncio.sleep(self._takes_s)

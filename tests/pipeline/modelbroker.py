@@ -7,15 +7,17 @@ Intake and settler on it pass the same contract as the real ones (``tests/contra
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.builders import NOW_US
 from worker.core.errors import CopyFailed
 from worker.core.headers import Copy, dead_copy, retry_copy
+from worker.core.history import IndexedLetter
 from worker.core.identity import identity
+from worker.core.letters import indexed_letter
 from worker.core.model import Ack, Dead, Delivery, Properties, Release, Retry, Settlement
 from worker.core.returns import Survived
-from worker.ports import Sink
+from worker.ports import Index, Sink
 
 Effects = list[tuple[str, object]]
 """What happened in which order: ("sent", orders), ("journal", orders), ("copy", number), ("ack", number)."""
@@ -219,7 +221,7 @@ class ModelSettler:
         self.refuses: Callable[[Settlement], bool] = lambda _: False
         self.calls: list[Sequence[Settlement]] = []
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
         self.calls.append(settlements)
         groups: dict[object, list[Settlement]] = {}
         for settlement in settlements:
@@ -227,7 +229,10 @@ class ModelSettler:
                 update = settlement.update
                 entry = settlement.delivery if update is None else (settlement.delivery.generation, update.order_id)
                 groups.setdefault(entry, []).append(settlement)
-        failed = [failure for group in groups.values() if (failure := await self._place(group))]
+        letters: list[IndexedLetter] = []
+        failed = [failure for group in groups.values() if (failure := await self._place(group, letters))]
+        if letters and index is not None:
+            await index(letters)
         await asyncio.sleep(self.takes_s)
         for settlement in [each for group in groups.values() for each in group]:
             if self.intake.holds(settlement.delivery):
@@ -235,7 +240,7 @@ class ModelSettler:
         if failed:
             raise CopyFailed(failed[0])
 
-    async def _place(self, group: list[Settlement]) -> str:
+    async def _place(self, group: list[Settlement], letters: list[IndexedLetter]) -> str:
         """Places the copies of one entry; cuts the group down to what may be acknowledged, and says what failed."""
         for index, settlement in enumerate(group):
             if isinstance(settlement.disposition, Ack):
@@ -244,15 +249,17 @@ class ModelSettler:
             if not self.intake.holds(settlement.delivery) or self.refuses(settlement):
                 del group[index:]
                 return "the broker refuses the copy"
-            self._copy(settlement)
+            self._copy(settlement, letters)
         return ""
 
-    def _copy(self, settlement: Settlement) -> None:
+    def _copy(self, settlement: Settlement, letters: list[IndexedLetter]) -> None:
         queue, delivery = self.intake.queue, settlement.delivery
         queue.effects.append(("copy", queue.unsettled[delivery.generation, delivery.tag].number))
         match settlement.disposition:
             case Dead():
-                queue.dead.append(dead_copy(settlement, now_us=now_us(), worker="test"))
+                copy, copy_id = dead_copy(settlement, now_us=now_us(), worker="test"), f"dead-{len(queue.dead) + 1}"
+                queue.dead.append(replace(copy, properties=replace(copy.properties, message_id=copy_id)))
+                letters.append(indexed_letter(settlement, copy, copy_id, queue="dead", now_us=now_us()))
             case Retry(tier=tier):
                 copy = retry_copy(settlement, now_us=now_us(), worker="test")
                 queue.publish_later(self.delays_s[min(tier, len(self.delays_s) - 1)], copy, delivery.routing_key)

@@ -22,6 +22,7 @@ from worker.core.readiness import IntakeStatus
 from worker.core.verdict import Call, Rules
 from worker.core.watch import Watch
 from worker.linefile import StateFile
+from worker.ports import Index
 from worker.settling import Unsettled
 from worker.watchdog import Watchdog
 
@@ -47,7 +48,7 @@ class OnceFull:
         self.settled: list[Settlement] = []
         self._full = True
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
         if self._full:
             self._full = False
             raise CopyFailed("full")

@@ -144,13 +144,13 @@ async def test_the_journal_is_written_before_the_ack(world: World) -> None:
 
 
 async def test_a_copy_is_confirmed_before_the_ack(picky: ModelPlatform) -> None:
-    """First the dead letter is safe, then the original goes."""
+    """First the dead letter is safe, then it is in the index, then the original goes."""
     async with World(model=picky) as world:
         await world.start()
         number = world.publish(1, 99)
         await world.until_settled()
 
-        assert world.effects[-2:] == [("copy", number), ("ack", number)]
+        assert world.effects[-3:] == [("copy", number), ("index", 1), ("ack", number)]
         assert len(world.queue.dead) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.builders import make_delivery
 from tests.pipeline.world import World
 from worker.core.model import AckReason, Dead, Reason, Settlement
+from worker.ports import Index
 from worker.settling import Unsettled
 
 
@@ -104,7 +105,7 @@ async def test_what_is_settled_is_free_at_once() -> None:
         """Without slots of its own, so it can be referred to weakly."""
 
     class Settled:
-        async def settle(self, settlements: Sequence[Settlement]) -> None:
+        async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
             """All went well."""
 
     unsettled = Unsettled(Settled(), prefetch=10)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from tests.builders import NOW_US
 from tests.simulation.oracle import Oracle
+from tests.simulation.processes import nobodys
 from tests.simulation.scenario import Event
 from tests.simulation.trace import Trace
 from worker.core.model import Properties, Reason
@@ -51,17 +52,20 @@ class Session:
         self._broker = broker
         self._last = 0
 
-    def pump(self) -> None:
-        """Hand over what the prefetch allows."""
-        ready = self._broker.ready
-        while self.hand is not None and not self.dead and ready and len(self.open) < self.prefetch:
-            message = ready.popleft()
-            self._last += 1
-            self.open[self._last] = message
-            message.handed_over += 1
-            if message.handed_over > DELIVERY_LIMIT:
-                self._broker.trace.violation(f"event {message.event.number} was delivered {DELIVERY_LIMIT} times")
-            self.hand(self._last, message)
+    @property
+    def has_room(self) -> bool:
+        """Whether the prefetch allows one more."""
+        return self.hand is not None and not self.dead and len(self.open) < self.prefetch
+
+    def give(self, message: Message) -> None:
+        """Hand it over."""
+        assert self.hand is not None
+        self._last += 1
+        self.open[self._last] = message
+        message.handed_over += 1
+        if message.handed_over > DELIVERY_LIMIT:
+            self._broker.trace.violation(f"event {message.event.number} was delivered {DELIVERY_LIMIT} times")
+        self.hand(self._last, message)
 
     def ack(self, tag: int, *, multiple: bool) -> bool:
         """A frame arrived. False: it was wrong, and the channel is to be closed."""
@@ -73,7 +77,7 @@ class Session:
             message = self.open.pop(number)
             self._broker.trace.note("acked", self.name, f"tag {number}", f"event {message.event.number}")
             self._broker.oracle.acked(message.event)
-        self.pump()
+        self._broker.pump()
         return True
 
     def end(self) -> None:
@@ -81,19 +85,22 @@ class Session:
         if self.dead:
             return
         self.dead = True
-        self._broker.requeue(list(self.open.values()))
-        self.open.clear()
-        self._broker.session = None
+        handed, self.open = list(self.open.values()), {}
+        self._broker.leave(self)
+        self._broker.requeue(handed)
 
 
 class Broker:
-    """Queues and books. One channel consumes at a time (single active consumer)."""
+    """Queues and books. Of the registered consumers the one that came first gets everything (single active consumer),
+    or, if the queue is ``shared``, they take turns."""
 
-    def __init__(self, oracle: Oracle, trace: Trace, dice: random.Random) -> None:
+    def __init__(self, oracle: Oracle, trace: Trace, dice: random.Random, *, shared: bool) -> None:
         self.oracle = oracle
         self.trace = trace
         self.ready: deque[Message] = deque()
-        self.session: Session | None = None
+        self.consumers: list[Session] = []
+        self.sessions: dict[str, Session] = {}
+        self._shared = shared
         self.delayed = 0
         self._dice = dice
         self._copies = 0
@@ -107,8 +114,23 @@ class Broker:
             properties = Properties(message_id=f"m{event.number}", content_type="application/json")
             self.trace.note("published", f"event {event.number}", event.body.decode())
         self.ready.append(Message(event=event, properties=properties))
-        if self.session is not None:
-            self.session.pump()
+        self.pump()
+
+    def pump(self) -> None:
+        """Hand over what can be."""
+        while self.ready and (session := self._next()) is not None:
+            session.give(self.ready.popleft())
+
+    def _next(self) -> Session | None:
+        consumers = self.consumers
+        if not self._shared:
+            return consumers[0] if consumers and consumers[0].has_room else None
+        found = next((place for place, session in enumerate(consumers) if session.has_room), None)
+        if found is None:
+            return None
+        session = consumers.pop(found)
+        consumers.append(session)
+        return session
 
     def store(self, tier: int | None, body: bytes, properties: Properties) -> None:
         """A copy arrived: for a retry tier, or (None) for the dead-letter queue."""
@@ -122,18 +144,22 @@ class Broker:
             self._copies += 1
             self.delayed += 1
             named = replace(properties, message_id=f"copy {self._copies}")
-            asyncio.get_running_loop().call_later(DELAYS_S[tier], self._return, event, named)
+            asyncio.get_running_loop().call_later(DELAYS_S[tier], self._return, event, named, context=nobodys())
 
     def _return(self, event: Event, properties: Properties) -> None:
         self.delayed -= 1
         self.publish(event, properties)
 
-    def open(self, name: str) -> Session:
-        """A channel of the worker."""
-        if self.session is not None:
-            self.session.end()
-        self.session = Session(self, name)
-        return self.session
+    def open(self, worker: str, name: str) -> Session:
+        """A channel of a worker. It has one at a time."""
+        if worker in self.sessions:
+            self.sessions[worker].end()
+        self.sessions[worker] = Session(self, name)
+        return self.sessions[worker]
+
+    def leave(self, session: Session) -> None:
+        """None of its consumers is there any more."""
+        self.consumers = [other for other in self.consumers if other is not session]
 
     def requeue(self, messages: list[Message]) -> None:
         """Put back what was handed over."""
@@ -147,8 +173,9 @@ class Broker:
             self.ready.extendleft(reversed(messages))
         else:
             self.ready.extend(messages)
+        self.pump()
 
     @property
     def quiet(self) -> bool:
         """Nothing ready, unsettled or waiting in a tier."""
-        return not self.ready and not self.delayed and (self.session is None or not self.session.open)
+        return not self.ready and not self.delayed and not any(session.open for session in self.sessions.values())

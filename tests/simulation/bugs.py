@@ -43,7 +43,7 @@ def bug(plant: Bug) -> Bug:
 def ack_before_the_copy_is_confirmed(patch: Patch) -> None:
     """Acks first, copies afterwards."""
 
-    async def settle(self: BrokerSettler, settlements: Sequence[Any]) -> None:
+    async def settle(self: BrokerSettler, settlements: Sequence[Any], _index: Any = None) -> None:
         groups = self._groups(settlements)
         await self._acknowledge(groups)
         for group in groups:
@@ -58,11 +58,11 @@ def ack_although_the_copy_failed(patch: Patch) -> None:
     """A copy without a confirm counts as placed."""
     place = BrokerSettler._place
 
-    async def hopeful(self: BrokerSettler, settlement: Any) -> None:
+    async def hopeful(self: BrokerSettler, settlement: Any) -> Any:
         try:
-            await place(self, settlement)
+            return await place(self, settlement)
         except Exception:  # noqa: BLE001 - that is the bug
-            return
+            return None
 
     patch.setattr(BrokerSettler, "_place", hopeful)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from tests.simulation.scenario import Event, Kind, Scenario, event_number
 from tests.simulation.trace import Trace
+from worker.core.journal import Values
 from worker.core.model import Fields, Reason, Scalar, Version
 
 Age = tuple[int, int]
@@ -36,11 +37,13 @@ class Fate:
     renewed: bool = False
     in_vain_alone: int = 0
     refused_alone: list[tuple[float, float]] = field(default_factory=list)
+    sent_by: set[str] = field(default_factory=set)
 
     @property
     def forked(self) -> bool:
-        """Whether a copy and its original (or a duplicate) may both be on their way."""
-        return self.published > 1 or self.copies > self.copies_acked
+        """Whether a copy and its original (or a duplicate) may both be on their way, or with two workers: one may send
+        what is left of it while the other one finds it guilty."""
+        return self.published > 1 or self.copies > self.copies_acked or len(self.sent_by) > 1
 
 
 class Oracle:
@@ -52,6 +55,7 @@ class Oracle:
         self.by_body = {event.body: event for event in scenario.events.values()}
         self.fates = {number: Fate() for number in scenario.events}
         self.values: dict[int, dict[str, Scalar]] = {}
+        self._claimed: dict[tuple[str, int], Values] = {}
         self._echoed: set[int] = set()
         self.journal: dict[int, dict[str, tuple[Version, Scalar]]] = {}
         self._witnesses = iter(scenario.witnesses)
@@ -155,18 +159,34 @@ class Oracle:
 
     # -- calls ----------------------------------------------------------------------------------------------------
 
-    def may_repeat(self, order_id: int, *, allowed: bool) -> None:
-        """Whether the next call for this order may hold what is journalled already: as an echo."""
-        if allowed:
+    def claimed(self, worker: str, order_id: int, values: Values, *, echoes: bool) -> None:
+        """What a worker got to know before its call. ``echoes``: the call may hold what is journalled already."""
+        self._claimed[worker, order_id] = values
+        if echoes or self.scenario.workers > 1:
             self._echoed.add(order_id)
         else:
             self._echoed.discard(order_id)
 
-    def sent(self, orders: Mapping[int, Fields]) -> None:
-        """A call begins: nothing in it may be older than the journal says, or there already."""
+    def recorded(self, applied: Mapping[int, Values]) -> None:
+        """What a call has applied is journalled."""
+        for order_id, fields in applied.items():
+            row = self.journal.setdefault(order_id, {})
+            for name, (version, value) in fields.items():
+                if name not in row or row[name][0] < version:
+                    row[name] = version, value
+
+    def sent(self, worker: str, orders: Mapping[int, Fields]) -> None:
+        """A call begins: nothing in it may be older than the journal says, or there already.
+
+        Of two workers each knows what it was told: the other one may have journalled more meanwhile.
+        """
         for order_id, fields in orders.items():
-            row = self.journal.get(order_id, {})
+            row: Values = self.journal.get(order_id, {})
+            if self.scenario.workers > 1:
+                row = self._claimed.get((worker, order_id), {})
             for name, value in fields.items():
+                if self.scenario.workers > 1:
+                    self.fates[event_number(value)].sent_by.add(worker)
                 if name not in row:
                     continue
                 if row[name][1] == value and order_id in self._echoed:
@@ -220,6 +240,8 @@ class Oracle:
     def _judge_value(self, order_id: int, name: str) -> None:
         of_order = [e for e in self.scenario.events.values() if e.order_id == order_id and name in e.fields]
         done = [self.age(event) for event in of_order if self.fates[event.number].acked]
+        if (journalled := self.journal.get(order_id, {}).get(name)) is not None:
+            done.append(self._age_of(journalled[1]))
         if not done:
             return
         held = self.values.get(order_id, {}).get(name)

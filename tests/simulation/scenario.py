@@ -58,10 +58,27 @@ class Trouble(StrEnum):
     TOKEN_REVOKED = "token revoked"
     TOKEN_REFUSED = "credentials refused"
     TOKEN_AWAY = "token endpoint away"
+    # Of two workers only:
+    FREEZE = "worker frozen"
+    FREEZE_AT = "worker frozen at a step"
+    KILL_AT = "worker killed at a step"
+    SPLIT = "worker cut off from the broker"
+    DEAF = "one worker gets no answers"
+    JOURNAL_AWAY = "journal away"
+    JOURNAL_SLOW = "journal slow"
 
 
 MOMENTS = (Trouble.CUT, Trouble.CONSUMER_GONE, Trouble.KILL, Trouble.STOP, Trouble.PAUSED_BY_HAND)
 LIFE_ENDS = (Trouble.KILL, Trouble.STOP)
+OF_TWO = (
+    Trouble.FREEZE,
+    Trouble.FREEZE_AT,
+    Trouble.KILL_AT,
+    Trouble.SPLIT,
+    Trouble.DEAF,
+    Trouble.JOURNAL_AWAY,
+    Trouble.JOURNAL_SLOW,
+)
 # Plain refusals that come and go would, by the control rule, be taken for those of a message: at most one such window.
 ONCE = (Trouble.FORBIDDEN_403,)
 
@@ -92,6 +109,7 @@ class Fault:
 class Scenario:
     """Everything that a seed decides before the first step. ``publications`` are (seconds, event).
 
+    ``shared``: the queue has no single active consumer, so both workers get messages at once.
     ``witnesses`` are events of an order of its own, for when all is well again.
     """
 
@@ -115,14 +133,18 @@ class Scenario:
     witnesses: Sequence[Event]
     faults: Sequence[Fault]
     journal_takes_s: float
+    workers: int
+    shared: bool
 
 
 def scenario_of(seed: int) -> Scenario:
-    """The story of a seed."""
+    """The story of a seed. Odd ones are of two workers."""
     dice = random.Random(seed)
+    workers = 1 + seed % 2
     takes_empty = dice.random() < 0.8
     lasts_s = dice.choice([2.0, 10.0, 40.0])
-    stamped = dice.random() < 0.75
+    # Which of two events without a stamp was first is something that one worker remembers, and two cannot know.
+    stamped = dice.random() < 0.75 or workers == 2
     events = _events(dice, lasts_s, stamped=stamped)
     witnesses = [
         _event(dice, number, Kind.GOOD, order_id=WITNESS, occurred_s=int(START_S) + number)
@@ -150,8 +172,10 @@ def scenario_of(seed: int) -> Scenario:
         events=events | {event.number: event for event in witnesses},
         witnesses=witnesses,
         publications=sorted(times, key=lambda pair: pair[0]),
-        faults=_faults(dice, lasts_s, lives_end=stamped),
+        faults=_faults(dice, lasts_s, _pool(workers=workers, lives_end=stamped)),
         journal_takes_s=dice.choice([0.001, 0.001, 0.4]),
+        workers=workers,
+        shared=workers == 2 and dice.random() < 0.5,
     )
 
 
@@ -212,10 +236,14 @@ def event_number(value: Scalar) -> int:
     return value % 1000 if isinstance(value, int) else int(str(value).rpartition(" ")[2])
 
 
-def _faults(dice: random.Random, lasts_s: float, *, lives_end: bool) -> list[Fault]:
+def _pool(*, workers: int, lives_end: bool) -> list[Trouble]:
     # How a life remembers when it first saw events without a stamp ends with it: stories with such have one life.
-    pool = [trouble for trouble in Trouble if lives_end or trouble not in LIFE_ENDS]
+    pool = [trouble for trouble in Trouble if trouble not in OF_TWO and (lives_end or trouble not in LIFE_ENDS)]
     pool += [Trouble.CUT, Trouble.RESET, Trouble.OMITS]
+    return pool if workers == 1 else [*pool, *OF_TWO * 4, Trouble.KILL, Trouble.SILENT, Trouble.SLOW]
+
+
+def _faults(dice: random.Random, lasts_s: float, pool: Sequence[Trouble]) -> list[Fault]:
     faults: list[Fault] = []
     for _ in range(dice.choice([0, 1, 2, 3, 5])):
         trouble = dice.choice(pool)

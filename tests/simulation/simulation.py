@@ -1,125 +1,33 @@
-"""Runs one seed: a world in virtual time, the real worker in it, its troubles, and the oracle's verdict.
+"""Runs one seed: a world in virtual time, the real worker in it (or two of them), its troubles, and the oracle's
+verdict.
 
 Nothing here depends on the clock, on memory addresses or on other runs: the same seed always gives the same trace.
-Left out: two workers at once.
 """
 
 import asyncio
 import random
-from typing import Any, cast
+from collections.abc import Coroutine
+from typing import Any
 
-from tests.simulation.broker import DELAYS_S, Broker, wall_us
-from tests.simulation.oracle import MAX_ATTEMPTS, Oracle
-from tests.simulation.platform import SimClient, SimJournal, SimPlatform, Weather
+from tests.simulation.broker import Broker
+from tests.simulation.journal import Books
+from tests.simulation.life import DRAIN_GRACE_S, Life
+from tests.simulation.oracle import Oracle
+from tests.simulation.platform import SimPlatform
+from tests.simulation.processes import FreezingLoop, SimLoop, nobodys
 from tests.simulation.scenario import MOMENTS, Fault, Scenario, Trouble, scenario_of
+from tests.simulation.steps import Snares, Step
 from tests.simulation.trace import Trace
-from tests.simulation.wire import SimLink, SimPublisher
-from tests.support.virtualtime import START_S, VirtualTimeLoop
-from worker.adapters.amqp.connection import Link
-from worker.adapters.amqp.consumer import Consumer
-from worker.adapters.amqp.publisher import Publisher
-from worker.adapters.amqp.settler import BrokerSettler
-from worker.caller import Caller
-from worker.core.breaker import Breaker
-from worker.core.coalesce import Coalescer
-from worker.core.decode import EventSchema
-from worker.core.outcome import Outcomes
-from worker.core.storm import StormGuard
-from worker.core.verdict import Rules
-from worker.pipeline import Limits, Pipeline
+from tests.simulation.weather import Weather
+from tests.support.virtualtime import START_S
 
-DRAIN_GRACE_S = 25.0
 REST_STEP_S = 20.0
 REST_STEPS = 150
 """How long a worker may take to come to rest once all is well: 3000 virtual seconds."""
 
 
-class SimTask(asyncio.Task[Any]):
-    """A task with a number for its hash, so that sets of tasks have the same order in every run."""
-
-    def __init__(self, coro: Any, *, number: int, **kwargs: Any) -> None:
-        self._number = number
-        super().__init__(coro, **kwargs)
-
-    def __hash__(self) -> int:
-        return self._number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-
-class SimLoop(VirtualTimeLoop):
-    """Virtual time, and tasks that are numbered."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tasks_made = 0
-        self.set_task_factory(self._make_task)
-
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> SimTask:
-        self._tasks_made += 1
-        return SimTask(coro, number=self._tasks_made, loop=loop, **kwargs)
-
-
-class Life:
-    """One worker process, from its start to its end."""
-
-    def __init__(self, world: "World", number: int) -> None:
-        scenario = world.scenario
-        name = f"w{number}"
-        self.link = SimLink(world.broker, name)
-        consumer = Consumer(
-            cast("Link", self.link), queue="work", prefetch=scenario.prefetch, alone_from=2, wall_us=wall_us
-        )
-        self.publisher = SimPublisher(world.broker, self.link)
-        self.publisher.fails = lambda: world.weather.has(Trouble.COPIES_FAIL, 0.7)
-        self.publisher.forgets = lambda: world.weather.has(Trouble.CONFIRMS_FAIL, 0.7)
-        client = SimClient(world.platform, world.weather, name)
-        self.coalescer = Coalescer(
-            max_batch=scenario.max_batch,
-            max_bytes=1 << 20,
-            linger_s=scenario.linger_s,
-            milestones=scenario.milestones,
-            name=name,
-        )
-        self.breaker = Breaker(hold_limit_s=scenario.hold_limit_s)
-        self.pipeline = Pipeline(
-            schema=EventSchema({}, ()),
-            coalescer=self.coalescer,
-            outcomes=Outcomes(self.coalescer, max_attempts=MAX_ATTEMPTS, delays_s=DELAYS_S),
-            breaker=self.breaker,
-            storm=StormGuard(ratio=scenario.storm_ratio, window=200),
-            caller=Caller(client, client, Rules()),
-            journal=world.journal,
-            settler=BrokerSettler(
-                consumer,
-                cast("Publisher", self.publisher),
-                dead_queue="dead",
-                retry_exchanges=[f"retry.{tier}" for tier in range(len(DELAYS_S))],
-                worker="simulation",
-                wall_us=wall_us,
-            ),
-            intake=consumer,
-            limits=Limits(
-                max_in_flight=scenario.max_in_flight,
-                max_unsettled_s=scenario.max_unsettled_s,
-                drain_grace_s=DRAIN_GRACE_S,
-                prefetch=scenario.prefetch,
-                calls_per_hour=scenario.calls_per_hour,
-            ),
-            clock=asyncio.get_running_loop().time,
-            wall_us=wall_us,
-        )
-        self.task = asyncio.create_task(self.pipeline.run(), name=f"pipeline {name}")
-
-    @property
-    def idle(self) -> bool:
-        """Nothing buffered, nothing unsettled, nothing the matter."""
-        return self.coalescer.idle and not len(self.pipeline._unsettled) and self.breaker.running
-
-
 class World:
-    """What outlives workers, and the one that works now."""
+    """What outlives workers, and those that work now."""
 
     def __init__(self, scenario: Scenario, trace: Trace) -> None:
         dice = random.Random(f"faults of {scenario.seed}")
@@ -127,18 +35,20 @@ class World:
         self.trace = trace
         self.dice = dice
         self.oracle = Oracle(scenario, trace)
-        self.broker = Broker(self.oracle, trace, dice)
+        self.broker = Broker(self.oracle, trace, dice, shared=scenario.shared)
         self.weather = Weather(dice)
-        self.platform = SimPlatform(scenario, self.oracle, trace, self.weather)
-        self.journal = SimJournal(self.oracle, trace, scenario.journal_takes_s)
-        self.lives = 0
-        self.life = self._live()
+        self.snares = Snares()
+        self.platform = SimPlatform(scenario, self.oracle, trace, self.weather, self.snares)
+        self.books = Books(scenario, self.oracle, trace, self.weather, self.snares)
+        self.started = 0
+        self.chores: set[asyncio.Task[None]] = set()
+        self.lives = [self._live() for _ in range(scenario.workers)]
 
     def _live(self) -> Life:
         self.oracle.forgotten(self.scenario.events.values())
-        self.lives += 1
-        self.trace.note("start", f"worker {self.lives}")
-        return Life(self, self.lives)
+        self.started += 1
+        self.trace.note("start", f"worker {self.started}")
+        return Life(self.scenario, self.broker, self.platform, self.books, self.weather, number=self.started)
 
     async def play(self) -> None:
         """Events and faults, each at its time; then all is well."""
@@ -154,50 +64,95 @@ class World:
                 self.broker.publish(step)  # type: ignore[arg-type]
         self.trace.note("healed")
         self.weather.clear()
+        self.snares.clear()
+
+    # -- troubles -------------------------------------------------------------------------------------------------
 
     async def _strike(self, fault: Fault) -> None:
         self.trace.note("trouble", fault.trouble, f"for {fault.lasts_s} s" if fault.trouble not in MOMENTS else "")
-        channel = self.life.link.channel_of_now
+        life = self._victim()
+        channel = life.link.channel_of_now
         match fault.trouble:
             case Trouble.CUT if channel is not None:
                 channel.cut(self.dice.choice([0.0, 0.001, 0.5]))
             case Trouble.CONSUMER_GONE if channel is not None and not channel.is_closed:
                 channel.cancel_consumer()
             case Trouble.KILL:
-                await self._kill()
+                await self._do(self._kill(life))
             case Trouble.STOP:
-                await self._stop()
+                await self._do(self._stop(life))
             case Trouble.PAUSED_BY_HAND:
-                await self.life.pipeline.availability.pause("why not")
+                await life.pipeline.availability.pause("why not")
             case Trouble.TOKEN_REVOKED:
                 self.platform.good_token += 1
+            case Trouble.FREEZE:
+                self._freeze(life, fault.lasts_s)
+            case Trouble.FREEZE_AT | Trouble.KILL_AT:
+                self._lay_a_snare(fault)
+            case Trouble.SPLIT:
+                self._split(life, fault.lasts_s)
+            case Trouble.DEAF:
+                self._deafen(life, fault.lasts_s)
             case _:
                 self.weather.begin(fault.trouble, fault.lasts_s)
 
+    def _victim(self) -> Life:
+        """Of two workers rather the one that has something in hand."""
+        if len(self.lives) == 1:
+            return self.lives[0]
+        there = [life for life in self.lives if life.active] or self.lives
+        busy = [life for life in there if life.consuming]
+        return self.dice.choice(busy if busy and self.dice.random() < 0.7 else there)
+
+    async def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """One worker is waited for; where there are two, the other one goes on meanwhile."""
+        if len(self.lives) == 1:
+            await work
+        else:
+            self._begin(work)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        chore = asyncio.get_running_loop().create_task(work, context=nobodys())
+        self.chores.add(chore)
+        chore.add_done_callback(self.chores.discard)
+
     async def _have_a_person_look(self) -> None:
         """Somebody paused the worker, or it paused itself for a storm: somebody lets it go on."""
-        if await self.life.pipeline.availability.resume_by_hand():
-            self.trace.note("resumed by a person")
+        for life in self.lives:
+            if life.active and await life.pipeline.availability.resume_by_hand():
+                self.trace.note("resumed by a person")
 
-    async def _kill(self) -> None:
+    async def _kill(self, life: Life) -> None:
         """Everything in memory is gone, and nothing that the dying tasks still do has an effect."""
-        life = self.life
+        if not life.active:
+            return
+        self._end_now(life)
+        await self._end(life)
+        await asyncio.sleep(self.dice.choice([0.0, 1.0] if len(self.lives) == 1 else [0.0, 1.0, 20.0, 60.0]))
+        self._replace(life)
+
+    def _end_now(self, life: Life) -> None:
+        self.trace.note("killed", life.name)
+        life.ending = True
         life.link.cut_off = True
         if life.link.channel_of_now is not None:
             life.link.channel_of_now.cut(0.0)
         life.task.cancel()
-        await self._end(life)
-        await asyncio.sleep(self.dice.choice([0.0, 1.0]))
-        self.life = self._live()
 
-    async def _stop(self) -> None:
+    async def _stop(self, life: Life) -> None:
         """SIGTERM, and another one is started."""
-        self.life.pipeline.stop()
+        if not life.active:
+            return
+        life.ending = True
+        life.pipeline.stop()
         began = asyncio.get_running_loop().time()
-        await self._end(self.life)
+        await self._end(life)
         if (took_s := asyncio.get_running_loop().time() - began) > DRAIN_GRACE_S + 10.0:
             self.trace.violation(f"the drain took {took_s:.1f} s")
-        self.life = self._live()
+        self._replace(life)
+
+    def _replace(self, life: Life) -> None:
+        self.lives[self.lives.index(life)] = self._live()
 
     async def _end(self, life: Life) -> None:
         _, pending = await asyncio.wait([life.task], timeout=200.0)
@@ -206,13 +161,62 @@ class World:
         elif not life.task.cancelled() and (error := life.task.exception()) is not None:
             self.trace.violation(f"the worker died: {error!r}")
 
+    # -- troubles of one of two -----------------------------------------------------------------------------------
+
+    def _freeze(self, life: Life, lasts_s: float) -> None:
+        """The broker misses its heartbeats, sooner or later; platform and journal answer into the void."""
+        if not life.active:
+            return
+        self.trace.note("frozen", life.name, f"for {lasts_s} s")
+        life.process.freeze()
+        self.platform.froze(life.name)
+        loop = asyncio.get_running_loop()
+        loop.call_later(lasts_s, self._thaw, life, context=nobodys())
+        notices_s = self.dice.choice([0.0, 2.0, 20.0])
+        if notices_s < lasts_s and life.link.channel_of_now is not None:
+            loop.call_later(notices_s, life.link.channel_of_now.cut, 0.0, context=nobodys())
+
+    def _thaw(self, life: Life) -> None:
+        self.trace.note("thawed", life.name)
+        life.process.thaw()
+
+    def _lay_a_snare(self, fault: Fault) -> None:
+        def spring(name: str) -> None:
+            life = next((life for life in self.lives if life.name == name), None)
+            if life is None or not life.active:
+                return
+            self.trace.note("caught", name, step)
+            if fault.trouble is Trouble.KILL_AT:
+                self._begin(self._kill(life))
+            else:
+                self._freeze(life, fault.lasts_s)
+
+        step = self.dice.choice(list(Step))
+        self.snares.lay(step, spring)
+
+    def _split(self, life: Life, lasts_s: float) -> None:
+        """Cut off from the broker only: it notices late, and meanwhile carries on with what it has."""
+        life.link.away = True
+        if life.link.channel_of_now is not None:
+            life.link.channel_of_now.cut(min(lasts_s, self.dice.choice([0.5, 5.0, 20.0])))
+        asyncio.get_running_loop().call_later(lasts_s, setattr, life.link, "away", False, context=nobodys())
+
+    def _deafen(self, life: Life, lasts_s: float) -> None:
+        """Its calls arrive, sooner or later; no answer does. It may lose its messages to the other one, too."""
+        self.weather.begin(Trouble.DEAF, lasts_s, worker=life.name)
+        if self.dice.random() < 0.7 and life.link.channel_of_now is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.dice.uniform(0.0, 5.0), life.link.channel_of_now.cut, 0.0, context=nobodys())
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
     async def rest(self) -> None:
         """Wait until nothing is left to do. Where the platform takes no empty lists, other orders have to be witnesses
         against a bad one: so there is a little traffic, of an order of its own."""
         for _ in range(REST_STEPS):
-            if self.life.task.done() or self.trace.violations:
+            if self.trace.violations or any(life.task.done() and not life.ending for life in self.lives):
                 break
-            if self.broker.quiet and self.life.idle and self.journal.quiet and not self.platform.late:
+            if self._at_rest:
                 return
             await self._have_a_person_look()
             if not self.scenario.takes_empty and (event := self.oracle.next_witness()) is not None:
@@ -221,11 +225,31 @@ class World:
         else:
             self.trace.violation("never at rest")
 
+    @property
+    def _at_rest(self) -> bool:
+        return (
+            self.broker.quiet
+            and all(life.idle for life in self.lives)
+            and self._running
+            and self.books.quiet
+            and not self.platform.late
+            and not self.chores
+        )
+
+    @property
+    def _running(self) -> bool:
+        """Whether all do what they should. Where no empty list is taken, only a message can show a worker that the
+        platform is well, and the other one may get them all."""
+        running = [life.breaker.running for life in self.lives]
+        return all(running) or (not self.scenario.takes_empty and any(running))
+
     async def finish(self) -> None:
         """Stop the worker, then hold everything against the promises."""
-        if not self.life.task.done():
-            self.life.pipeline.stop()
-        await self._end(self.life)
+        for life in self.lives:
+            if not life.task.done():
+                life.pipeline.stop()
+        for life in self.lives:
+            await self._end(life)
         if not self.trace.violations:
             self.oracle.judge()
             await self._look_for_leaks()
@@ -247,13 +271,15 @@ async def _run(scenario: Scenario, trace: Trace) -> None:
 def simulate(seed: int) -> Trace:
     """Run a seed. The trace tells what happened, and which promises were broken."""
     trace = Trace()
+    scenario = scenario_of(seed)
     before = random.getstate()
     random.seed(seed)
     try:
-        with trace.listening(), asyncio.Runner(loop_factory=SimLoop) as runner:
+        loop_of = SimLoop if scenario.workers == 1 else FreezingLoop
+        with trace.listening(), asyncio.Runner(loop_factory=loop_of) as runner:
             loop = runner.get_loop()
             loop.set_exception_handler(lambda _, context: trace.violation(f"unhandled: {context}"))
-            runner.run(_run(scenario_of(seed), trace))
+            runner.run(_run(scenario, trace))
     except RuntimeError as error:  # the clock found a deadlock or a busy loop
         trace.entries.append((0.0, "VIOLATION", (error,)))
         trace.violations.append(repr(error))

@@ -8,14 +8,17 @@ the two sides need not notice at the same moment.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from tests.simulation.broker import Broker, Message, Session, wall_us
+from tests.simulation.processes import nobodys
 from worker.core.errors import CopyFailed
 from worker.core.model import Properties
 
@@ -34,6 +37,7 @@ class SimChannel:
         self.closing: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self.on_consumer_cancel_callbacks: set[Callable[[object], object]] = set()
         self.opened_us = wall_us()
+        self._context = copy_context()
         self._broker = broker
         self._callback: Callback | None = None
         self._prefetch = 0
@@ -82,11 +86,13 @@ class SimChannel:
         """The connection breaks; the worker notices after so many seconds."""
         self._broken = True
         self.session.end()
-        asyncio.get_running_loop().call_later(lag_s, self.end, "connection reset")
+        asyncio.get_running_loop().call_later(lag_s, self.end, "connection reset", context=self._context)
 
     def cancel_consumer(self) -> None:
         """The broker cancels the consumer (its queue was moved, say)."""
         self.session.hand = None
+        self._broker.leave(self.session)
+        self._broker.pump()
         self._unheard = True
         for tell in list(self.on_consumer_cancel_callbacks):
             tell(None)
@@ -104,7 +110,7 @@ class SimChannel:
 
         def answer() -> None:
             work()
-            self._later(self._down, answered.set)
+            self._later(self._down, answered.set, context=self._context)
 
         self._send(answer)
         self.closing.add_done_callback(lambda _: answered.set())
@@ -112,12 +118,12 @@ class SimChannel:
         self._check()
 
     def _send(self, work: Callable[[], object]) -> None:
-        self._later(self._up, work)
+        self._later(self._up, work, context=nobodys())
 
-    def _later(self, frames: deque[Callable[[], object]], work: Callable[[], object]) -> None:
+    def _later(self, frames: deque[Callable[[], object]], work: Callable[[], object], *, context: Context) -> None:
         # Timers of the same moment have no order of their own, so each only takes the oldest frame.
         frames.append(work)
-        asyncio.get_running_loop().call_later(WIRE_S, self._next, frames)
+        asyncio.get_running_loop().call_later(WIRE_S, self._next, frames, context=context)
 
     def _next(self, frames: deque[Callable[[], object]]) -> None:
         work = frames.popleft()
@@ -128,11 +134,16 @@ class SimChannel:
         # As at RabbitMQ, a prefetch counts for the consumers that are registered after it. Two at a time are only there
         # while one takes over from the other, so the last one gets everything.
         self._consumers[consumer_tag] = self._prefetch
-        self.session.hand = lambda tag, message: self._later(self._down, self._delivering(tag, message))
+        self.session.hand = self._hand
+        self._broker.consumers.append(self.session)
         self._adjust()
 
+    def _hand(self, tag: int, message: Message) -> None:
+        self._later(self._down, self._delivering(tag, message), context=self._context)
+
     def _stop(self, consumer_tag: str) -> None:
-        self._consumers.pop(consumer_tag, None)
+        if self._consumers.pop(consumer_tag, None) is not None and self.session in self._broker.consumers:
+            self._broker.consumers.remove(self.session)
         if not self._consumers:
             self.session.hand = None
         self._adjust()
@@ -140,7 +151,7 @@ class SimChannel:
     def _adjust(self) -> None:
         if self._consumers:
             self.session.prefetch = next(reversed(self._consumers.values()))
-        self.session.pump()
+        self._broker.pump()
 
     def _ack(self, tag: int, *, multiple: bool) -> None:
         if not self.session.dead and not self.session.ack(tag, multiple=multiple):
@@ -179,7 +190,7 @@ def _delivered(tag: int, message: Message, times: int, channel: SimChannel) -> D
 
 
 class SimLink:
-    """What the consumer asks for channels. A killed worker's link is cut for ever."""
+    """What the consumer asks for channels. A killed worker's link is ``cut_off`` for ever; ``away``: no way there."""
 
     name = "intake"
 
@@ -187,6 +198,7 @@ class SimLink:
         self.endpoint = SimpleNamespace(rpc_timeout_s=5.0, retry_first_s=0.1, retry_cap_s=1.0)
         self.channel_of_now: SimChannel | None = None
         self.cut_off = False
+        self.away = False
         self._broker = broker
         self._worker = name
         self._count = 0
@@ -208,10 +220,11 @@ class SimLink:
     async def _open(self, *, publisher_confirms: bool) -> SimChannel:
         assert not publisher_confirms
         await asyncio.sleep(WIRE_S)
-        if self.cut_off:
-            raise ConnectionError("this process is dead")
+        if self.cut_off or self.away:
+            raise ConnectionError("this process is dead, or gets no answer")
         self._count += 1
-        self.channel_of_now = SimChannel(self._broker.open(f"{self._worker}#{self._count}"), self._broker)
+        session = self._broker.open(self._worker, f"{self._worker}#{self._count}")
+        self.channel_of_now = SimChannel(session, self._broker)
         return self.channel_of_now
 
 
@@ -225,14 +238,15 @@ class SimPublisher:
         self._broker = broker
         self._link = link
 
-    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> str:
         """See ``Publisher.place``."""
         assert properties.message_id is None
         assert exchange or routing_key == "dead"
         await asyncio.sleep(WIRE_S)
-        if self._link.cut_off or self.fails():
+        if self._link.cut_off or self._link.away or self.fails():
             raise CopyFailed("not confirmed")
         self._broker.store(int(exchange.rpartition(".")[2]) if exchange else None, body, properties)
         await asyncio.sleep(WIRE_S)
         if self.forgets():
             raise CopyFailed("no confirm in time")
+        return str(uuid4())

@@ -2,18 +2,20 @@
 
 An outcome is *known* unless the call may still be executed. An echo is owed by whoever found a claim standing: its call
 may be executed after ours, and nobody else can know any more (``journal.py``). It is due when that claim has expired.
+Another one is owed by whoever was so late that its own call may be executed after its own claim has expired.
 """
 
 from collections.abc import Mapping, Sequence
 
 from worker.core.headers import read_history
 from worker.core.history import HistoryRow
-from worker.core.journal import BatchRecord, OrderOutcome, OrderRow, Values
+from worker.core.journal import LATE_S, BatchRecord, OrderOutcome, OrderRow, Values
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
 from worker.core.request import Request
 from worker.core.verdict import Call, Judgement
 
 Applied = Mapping[int, Values]
+_LATE_US = round(LATE_S * 1_000_000)
 
 
 def record_of(
@@ -32,18 +34,24 @@ def record_of(
             row,
             applied=applied.get(order_id, {}),
             known=judgement.call is not Call.UNKNOWN or order_id not in request.fields,
+            wall_us=wall_us,
         )
         for order_id, row in rows.items()
     }
     return BatchRecord(wall_us=wall_us, orders=orders, history=history_of(settlements, wall_us=wall_us, worker=worker))
 
 
-def outcome_of(row: OrderRow, *, applied: Values, known: bool, echoed_at_us: int | None = None) -> OrderOutcome:
-    """What became of one order. ``echoed_at_us``: its known values were sent at that time, and applied.
+def outcome_of(
+    row: OrderRow, *, applied: Values, known: bool, wall_us: int, echoed_at_us: int | None = None
+) -> OrderOutcome:
+    """What became of one order by ``wall_us``. ``echoed_at_us``: its known values were sent at that time, and applied.
 
     That is the echo of everything that was due by then, a claim that had expired included.
     """
     owed = None if row.standing is None else row.standing.expires_us
+    executed_us = wall_us if known else wall_us + _LATE_US
+    if executed_us > row.expires_us:
+        owed = executed_us if owed is None else max(owed, executed_us)
     return OrderOutcome(
         revision=row.revision,
         applied=applied,

@@ -7,7 +7,8 @@ So the row of an order has, beside the greatest applied version and value of eac
 - a *claim* (worker, expiry): a call is or may be under way. The record of a known outcome clears it, if the revision is
   still the one of that claim; an unknown outcome leaves it standing, and so does a crash;
 - an *echo* that is owed: whoever applied something over another's claim sends the greatest values once more after that
-  claim's expiry, because the other call may have been executed last.
+  claim's expiry, because the other call may have been executed last. So does a worker whose own call may be executed
+  after its claim's expiry: one that was frozen, say. Others may have sent their echo already.
 
 ``claimed`` and ``recorded`` are the whole of the rules. Every journal follows them: in memory by calling them, in SQL
 by one statement for the first and by calling the second under the lock of the row. All times are wall clock,
@@ -18,8 +19,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from worker.core.history import HistoryRow, IndexedLetter
+from worker.core.history import HistoryRow
 from worker.core.model import Scalar, Version
+
+LATE_S = 30.0
+"""The latest that the platform may execute a call after we gave it up (design, Promises)."""
+FAR_US = 2**63 - 1
 
 Values = Mapping[str, tuple[Version, Scalar]]
 """By field: the version that was applied, and the value."""
@@ -37,13 +42,15 @@ class OrderRow:
     """What a claim hands out: the order as it is, under the new ``revision``.
 
     ``standing`` is the claim that was there before and never cleared: another worker's, an expired one, one with an
-    unknown outcome, or an older one of our own. ``echo_us`` says since when an echo is owed.
+    unknown outcome, or an older one of our own. ``echo_us`` says since when an echo is owed. ``expires_us``: when the
+    claim that was taken now expires.
     """
 
     values: Values
     revision: int
     standing: Claim | None = None
     echo_us: int | None = None
+    expires_us: int = FAR_US
 
     @property
     def versions(self) -> dict[str, Version]:
@@ -77,7 +84,6 @@ class BatchRecord:
     wall_us: int
     orders: Mapping[int, OrderOutcome] = field(default_factory=dict)
     history: Sequence[HistoryRow] = ()
-    letters: Sequence[IndexedLetter] = ()
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -97,7 +103,13 @@ def claimed(stored: StoredOrder, by: Claim) -> tuple[StoredOrder, OrderRow]:
     revision, claim = stored.revision + 1, Claim(by.worker, expires_us)
     return (
         StoredOrder(values=stored.values, revision=revision, claim=claim, echo_us=stored.echo_us),
-        OrderRow(values=stored.values, revision=revision, standing=before, echo_us=stored.echo_us),
+        OrderRow(
+            values=stored.values,
+            revision=revision,
+            standing=before,
+            echo_us=stored.echo_us,
+            expires_us=by.expires_us,
+        ),
     )
 
 

@@ -47,12 +47,14 @@ class Publisher:
         self._channel: AbstractChannel | None = None
         self._opening = asyncio.Lock()
 
-    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
+    async def place(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> str:
         """Publish a copy of a message under a fresh message id (the original's has a header of its own).
 
-        Returns when the broker has it. Raises as ``publish``.
+        Returns that id, when the broker has the copy. Raises as ``publish``.
         """
-        await self.publish(exchange, routing_key, body, replace(properties, message_id=str(uuid4())))
+        message_id = str(uuid4())
+        await self.publish(exchange, routing_key, body, replace(properties, message_id=message_id))
+        return message_id
 
     async def publish(self, exchange: str, routing_key: str, body: bytes, properties: Properties) -> None:
         """Publish and wait for the confirm. A message id that is given must not be in flight twice; else it gets one.

@@ -1,12 +1,14 @@
-"""Carries out dispositions on the broker: copies first, each confirmed, and only then acknowledgements.
+"""Carries out dispositions on the broker: copies first, each confirmed, dead ones then indexed, and only then
+acknowledgements.
 
 The copies of one entry are placed one after the other, oldest first, and stop at the first that fails; entries go side
 by side. So a crash at any point leaves the broker with a message twice at worst, and with no younger one of an entry
-settled before an older one.
+settled before an older one. Between copy and index it leaves a dead letter that is not in the index.
 """
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -14,12 +16,22 @@ from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.publisher import Publisher
 from worker.core.errors import CopyFailed, CopyUnencodable
 from worker.core.headers import Copy, body_only, dead_copy, retry_copy
+from worker.core.history import IndexedLetter
+from worker.core.letters import indexed_letter
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
-from worker.ports import WallClock, wall_us
+from worker.ports import Index, WallClock, wall_us
 
 log = structlog.get_logger(__name__)
 
 Group = list[Settlement]
+
+
+@dataclass(slots=True)
+class _Placed:
+    """What came of the copies: the letters of the dead ones, and those that failed."""
+
+    letters: list[IndexedLetter] = field(default_factory=list)
+    failures: list[CopyFailed] = field(default_factory=list)
 
 
 class BrokerSettler:
@@ -48,16 +60,18 @@ class BrokerSettler:
         self._worker = worker
         self._wall_us = wall_us
 
-    async def settle(self, settlements: Sequence[Settlement]) -> None:
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
         """See ``ports.Settler``. Calling it again with the same settlements carries out what is still open, only.
 
         Raises CopyFailed for the first copy that failed; that delivery and the younger ones of its entry stay open, all
         others were acknowledged.
         """
         groups = self._groups(settlements)
-        failures = await self._place_copies(groups)
+        placed = await self._place_copies(groups)
+        if placed.letters and index is not None:
+            await index(placed.letters)
         await self._acknowledge(groups)
-        if failures:
+        if failures := placed.failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise CopyFailed(f"{failures[0]}{more}") from failures[0]
 
@@ -72,24 +86,25 @@ class BrokerSettler:
             groups.setdefault(entry, []).append(settlement)
         return list(groups.values())
 
-    async def _place_copies(self, groups: Sequence[Group]) -> list[CopyFailed]:
+    async def _place_copies(self, groups: Sequence[Group]) -> _Placed:
         """Cuts every group down to what may be acknowledged now; what was cut off for a failure is told."""
-        failures: list[CopyFailed] = []
+        placed = _Placed()
         async with asyncio.TaskGroup() as tasks:
             for group in groups:
                 if any(not isinstance(each.disposition, Ack) for each in group):
-                    tasks.create_task(self._place_group(group, failures), name="place copies")
-        return failures
+                    tasks.create_task(self._place_group(group, placed), name="place copies")
+        return placed
 
-    async def _place_group(self, group: Group, failures: list[CopyFailed]) -> None:
+    async def _place_group(self, group: Group, placed: _Placed) -> None:
         for index, settlement in enumerate(group):
             if not self._consumer.holds(settlement.delivery):
                 del group[index:]
                 return
             try:
-                await self._place(settlement)
+                if (letter := await self._place(settlement)) is not None:
+                    placed.letters.append(letter)
             except CopyFailed as error:
-                failures.append(error)
+                placed.failures.append(error)
                 del group[index:]
                 return
             except BaseException:
@@ -97,28 +112,33 @@ class BrokerSettler:
                 del group[index:]
                 raise
 
-    async def _place(self, settlement: Settlement) -> None:
+    async def _place(self, settlement: Settlement) -> IndexedLetter | None:
+        """Place the copy that the disposition asks for; the letter for the index where it is a dead one."""
+        now_us = self._wall_us()
         match settlement.disposition:
             case Dead():
-                copy = dead_copy(settlement, now_us=self._wall_us(), worker=self._worker)
-                await self._publish("", self._dead_queue, copy)
+                copy = dead_copy(settlement, now_us=now_us, worker=self._worker)
+                stored, copy_id = await self._publish("", self._dead_queue, copy)
+                return indexed_letter(settlement, stored, copy_id, queue=self._dead_queue, now_us=now_us)
             case Retry(tier=tier):
-                copy = retry_copy(settlement, now_us=self._wall_us(), worker=self._worker)
+                copy = retry_copy(settlement, now_us=now_us, worker=self._worker)
                 exchange = self._tiers[min(tier, len(self._tiers) - 1)]
                 await self._publish(exchange, _routing_key(settlement, copy), copy)
             case Ack() | Release():
                 pass
+        return None
 
-    async def _publish(self, exchange: str, routing_key: str, copy: Copy) -> None:
+    async def _publish(self, exchange: str, routing_key: str, copy: Copy) -> tuple[Copy, str]:
+        """The copy as it went out, and its message id."""
         try:
-            await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
+            return copy, await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
         except CopyUnencodable as error:
             log.warning("broker.copy_reduced", target=exchange or routing_key, detail=str(error))
-            await self._publish_reduced(exchange, routing_key, body_only(copy))
+            return await self._publish_reduced(exchange, routing_key, body_only(copy))
 
-    async def _publish_reduced(self, exchange: str, routing_key: str, copy: Copy) -> None:
+    async def _publish_reduced(self, exchange: str, routing_key: str, copy: Copy) -> tuple[Copy, str]:
         try:
-            await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
+            return copy, await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
         except CopyUnencodable as error:
             raise CopyFailed(f"not even a body-only copy can be encoded: {error}") from error
 

@@ -44,7 +44,6 @@ class MemoryArchive:
     def _take_down(self, record: BatchRecord) -> None:
         for row in record.history:
             self._rows.append((next(self._numbers), row))
-        self._index(record.letters)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -98,7 +97,13 @@ class MemoryArchive:
 
     async def add(self, letters: Sequence[IndexedLetter]) -> None:
         """Put letters in."""
-        self._index(letters)
+        for letter in letters:
+            if letter.copy_id not in self._letters:
+                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
+        while len(self._letters) > ROWS_KEPT:
+            oldest = next(iter(self._letters))
+            del self._letters[oldest]
+            self._seen.pop(oldest, None)
 
     async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
         """The next letters."""
@@ -145,15 +150,6 @@ class MemoryArchive:
             if self._seen.get(letter.copy_id, INT64_MIN) < before_us
         ]
         return await self.mark(gone, LetterState.REMOVED, wall_us=wall_us)
-
-    def _index(self, letters: Iterable[IndexedLetter]) -> None:
-        for letter in letters:
-            if letter.copy_id not in self._letters:
-                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
-        while len(self._letters) > ROWS_KEPT:
-            oldest = next(iter(self._letters))
-            del self._letters[oldest]
-            self._seen.pop(oldest, None)
 
     def _sought(self, sought: Sought) -> Iterable[IndexedLetter]:
         return (letter for letter in self._letters.values() if sought.matches(letter))

@@ -84,6 +84,7 @@ class Orders:
                 revision=row.revision,
                 standing=_claim(row.prior_by, row.prior_expires_us),
                 echo_us=row.echo_us,
+                expires_us=by.expires_us,
             )
             for row in connection.execute(self._claim, values)
         }

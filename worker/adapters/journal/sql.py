@@ -7,7 +7,6 @@ from sqlalchemy import Connection
 
 from worker.adapters.journal.archive import add_history, history_bulk
 from worker.adapters.journal.database import DEADLINE_S, Database
-from worker.adapters.journal.letters import add_letters
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
@@ -65,7 +64,6 @@ class SqlJournal(SqlArchive):
         def work(connection: Connection) -> dict[int, Claim | None]:
             moved = self._orders.record(connection, record.orders, record.wall_us) if record.orders else {}
             add_history(connection, self._add_history, record.history)
-            add_letters(connection, self._add_letters, record.letters)
             return moved
 
         return await self.database.run(work)
