@@ -60,17 +60,19 @@ def parsed(done: Finished) -> dict[str, Any]:
 async def test_list_twice_is_the_same_and_the_queue_too(tool: Tool, outside: Outside, queues: Topology) -> None:
     """Grouped with counts, oldest and newest; not a message is moved, lost or changed."""
     bodies = await bury_some(outside, queues.dead_queue)
-    first = await tool.run("dead", "list", "--json")
+    first = await tool.run("dead", "list", "--json", JOURNAL_URL="memory")
     await outside.until_ready(queues.dead_queue, 5)
-    second = await tool.run("dead", "list", "--json")
+    second = await tool.run("dead", "list", "--json", JOURNAL_URL="memory")
     await outside.until_ready(queues.dead_queue, 5)
     left = await take_all(outside, queues.dead_queue, 5)
 
     assert first.stdout == second.stdout
     assert parsed(first) == {
         "queue": queues.dead_queue,
+        "source": "queue",
         "messages": 5,
         "seen": 5,
+        "by": "reason",
         "groups": [
             {
                 "reason": "invalid-event", "count": 3, "oldest": "2026-11-21T10:00:00.000000Z",
@@ -92,7 +94,7 @@ async def test_list_twice_is_the_same_and_the_queue_too(tool: Tool, outside: Out
 async def test_list_for_people_is_a_table(tool: Tool, outside: Outside, queues: Topology) -> None:
     """The same numbers, and details as they are: no markup."""
     await bury_some(outside, queues.dead_queue)
-    done = await tool.run("dead", "list")
+    done = await tool.run("dead", "list", JOURNAL_URL="memory")
 
     assert done.code == 0
     assert re.search(r"invalid-event\W+3\W+2026-11-21T10:00:00.000000Z\W+2026-11-21T12:00:00.000000Z", done.stdout)
@@ -151,7 +153,7 @@ async def test_the_brokers_own_dead_letters_are_understood(
         await outside.take(names.work_queue, hand_back=True)
     await outside.until_ready(names.dead_queue, 1)
     tool = Tool(tmp_path, broker.url, names)
-    group = parsed(await tool.run("dead", "list", "--json"))["groups"][0]
+    group = parsed(await tool.run("dead", "list", "--json", JOURNAL_URL="memory"))["groups"][0]
     await outside.until_ready(names.dead_queue, 1)
     letter = parsed(await tool.run("dead", "show", "--json", "--reason", "broker:delivery_limit"))["letters"][0]
 
@@ -164,8 +166,8 @@ async def test_the_brokers_own_dead_letters_are_understood(
 
 async def test_empty_is_fine_and_missing_is_not(tool: Tool) -> None:
     """Clear words for both."""
-    empty = await tool.run("dead", "list")
-    missing = await tool.run("dead", "list", DEAD_LETTER_QUEUE="no-such-queue")
+    empty = await tool.run("dead", "list", JOURNAL_URL="memory")
+    missing = await tool.run("dead", "list", DEAD_LETTER_QUEUE="no-such-queue", JOURNAL_URL="memory")
 
     assert (empty.code, missing.code) == (0, 1)
     assert "has no dead letters" in empty.stderr
@@ -181,9 +183,9 @@ async def test_a_worn_foreign_queue_is_refused(tool: Tool, outside: Outside, que
     for _ in range(15):
         await outside.take(theirs, hand_back=True)
         await outside.until_ready(theirs, 1)
-    refused = await tool.run("dead", "list", DEAD_LETTER_QUEUE=theirs)
+    refused = await tool.run("dead", "list", DEAD_LETTER_QUEUE=theirs, JOURNAL_URL="memory")
     await outside.until_ready(theirs, 1)
-    insisting = await tool.run("dead", "list", "--yes", DEAD_LETTER_QUEUE=theirs)
+    insisting = await tool.run("dead", "list", "--yes", DEAD_LETTER_QUEUE=theirs, JOURNAL_URL="memory")
 
     assert (refused.code, insisting.code) == (1, 0)
     assert "handed out 15 times" in refused.stderr

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.builders import NOW_US, make_delivery
 from worker.core.deadletter import MOST_GROUPS, OTHERS, DeadLetter, Groups, Wanted, read_dead_letter
 from worker.core.headers import dead_copy, retry_copy
+from worker.core.history import DAY_US, GroupBy
 from worker.core.model import Dead, Delivery, Reason, Retry, Settlement
 from worker.core.times import format_time
 
@@ -100,10 +101,26 @@ def test_groups_have_count_oldest_newest_and_the_newest_detail() -> None:
     groups.add(foreign({}))
     rejected, broker, unknown = groups.by_count()
 
-    assert (rejected.reason, rejected.count, rejected.example) == ("rejected", 3, "newest")
+    assert (rejected.key, rejected.count, rejected.example) == ("rejected", 3, "newest")
     assert (rejected.oldest_us, rejected.newest_us) == (NOW_US + AN_HOUR, NOW_US + 3 * AN_HOUR)
-    assert (broker.reason, broker.count) == ("broker:delivery_limit", 1)
-    assert (unknown.reason, unknown.oldest_us, unknown.newest_us) == ("unknown", None, None)
+    assert (broker.key, broker.count) == ("broker:delivery_limit", 1)
+    assert (unknown.key, unknown.oldest_us, unknown.newest_us) == ("unknown", None, None)
+
+
+def test_groups_may_be_of_orders_or_days() -> None:
+    """A day is one of UTC, as its number; letters that do not say are one group."""
+    letters = [ours(Reason.REJECTED, routing_key="7"), ours(Reason.BUSY, failed_us=NOW_US + 24 * AN_HOUR), foreign({})]
+    orders, days = Groups(GroupBy.ORDER), Groups(GroupBy.DAY)
+    for letter in letters:
+        orders.add(letter)
+        days.add(letter)
+
+    assert {group.key: group.count for group in orders.by_count()} == {7: 1, 46140199: 2}
+    assert {group.key: group.count for group in days.by_count()} == {
+        NOW_US // DAY_US: 1,
+        NOW_US // DAY_US + 1: 1,
+        None: 1,
+    }
 
 
 def test_groups_are_bounded() -> None:
@@ -114,7 +131,7 @@ def test_groups_are_bounded() -> None:
 
     found = groups.by_count()
     assert len(found) == MOST_GROUPS + 1
-    assert (found[0].reason, found[0].count) == (OTHERS, 2 * MOST_GROUPS)
+    assert (found[0].key, found[0].count) == (OTHERS, 2 * MOST_GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.core.headers import History, message_id_of, read_history
+from worker.core.history import DAY_US, GroupBy
 from worker.core.model import Delivery
 from worker.core.tablejson import to_json
 from worker.core.times import micros_of
 
 UNKNOWN: Final = "unknown"
-OTHERS: Final = "(other reasons)"
+OTHERS: Final = "(others)"
 MOST_GROUPS: Final = 100
 _REASON: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _ORDER_ID: Final = re.compile(r"[0-9]{1,19}")
@@ -134,10 +135,10 @@ class Wanted:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Group:
-    """The dead letters of one reason. The times are None where no letter of it has one; ``example`` is the detail of
-    the newest."""
+    """The dead letters of one reason, order or day. The times are None where no letter of it has one; ``example`` is
+    the detail of the newest."""
 
-    reason: str
+    key: str | int | None
     count: int = 0
     oldest_us: int | None = None
     newest_us: int | None = None
@@ -157,17 +158,28 @@ class Group:
 
 
 class Groups:
-    """Counts by reason. Bounded: reasons are headers, and headers may say anything."""
+    """Counts by reason, order or day. Bounded: reasons are headers, and headers may say anything."""
 
-    def __init__(self) -> None:
-        self._groups: dict[str, Group] = {}
+    def __init__(self, by: GroupBy = GroupBy.REASON) -> None:
+        self._by = by
+        self._groups: dict[str | int | None, Group] = {}
 
     def add(self, letter: DeadLetter) -> None:
         """Count one letter."""
-        known = letter.reason in self._groups or len(self._groups) < MOST_GROUPS
-        reason = letter.reason if known else OTHERS
-        self._groups[reason] = self._groups.get(reason, Group(reason=reason)).joined_by(letter)
+        key = self._key(letter)
+        if key not in self._groups and len(self._groups) >= MOST_GROUPS:
+            key = OTHERS
+        self._groups[key] = self._groups.get(key, Group(key=key)).joined_by(letter)
 
     def by_count(self) -> list[Group]:
         """The most frequent first, then by name."""
-        return sorted(self._groups.values(), key=lambda group: (-group.count, group.reason))
+        return sorted(self._groups.values(), key=lambda group: (-group.count, str(group.key)))
+
+    def _key(self, letter: DeadLetter) -> str | int | None:
+        match self._by:
+            case GroupBy.REASON:
+                return letter.reason
+            case GroupBy.ORDER:
+                return letter.order_id
+            case GroupBy.DAY:
+                return None if letter.failed_us is None else letter.failed_us // DAY_US
