@@ -153,6 +153,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
             "warning", "Not confirmed; sent again under the same message ids.", ("unconfirmed", "next_try_s")
         ),
         "publish.resumed": Event("info", "Going on behind the last confirmed line.", ("line",)),
+        "replay.waiting": Event(
+            "warning", "Broker or journal are away; the replay goes on when they are back.", ("next_try_s",)
+        ),
         # everybody else
         "library.message": Event("info", "A library said something; at its own level.", ("logger", "text", "told_as")),
     }

@@ -38,6 +38,10 @@ class Tool:
             "DEAD_LETTER_QUEUE": names.dead_queue,
         }
 
+    def use(self, settings: Mapping[str, str]) -> None:
+        """These settings from now on; names without prefix."""
+        self._settings |= settings
+
     def environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         """That of the process; names are given without prefix."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

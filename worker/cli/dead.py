@@ -5,6 +5,7 @@ import typer
 from worker.cli.deadlist import list_
 from worker.cli.deadshow import show
 from worker.cli.deadtake import discard, export, sync
+from worker.cli.replay import replay
 
 dead = typer.Typer(
     no_args_is_help=True,
@@ -17,3 +18,4 @@ dead.command("show")(show)
 dead.command("export")(export)
 dead.command("discard")(discard)
 dead.command("sync")(sync)
+dead.command("replay")(replay)

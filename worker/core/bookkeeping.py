@@ -6,7 +6,9 @@ Another one is owed by whoever was so late that its own call may be executed aft
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from worker.core.fields import INT64_MAX
 from worker.core.headers import read_history
 from worker.core.history import HistoryRow
 from worker.core.journal import LATE_S, BatchRecord, OrderOutcome, OrderRow, Values
@@ -91,8 +93,15 @@ def _row(settlement: Settlement, *, wall_us: int, worker: str) -> HistoryRow:
         attempt=1 if update is None else update.attempt,
         batch_id=settlement.batch_id,
         replay_id=replay_id if isinstance(replay_id, str) else None,
+        replay_place=_place(properties.headers) if isinstance(replay_id, str) else None,
         worker=worker,
     )
+
+
+def _place(headers: Mapping[str, Any]) -> int | None:
+    """The place in the plan of that replay, as far as it can be one."""
+    place = headers.get("ow-replay-place")
+    return place if type(place) is int and 0 <= place <= INT64_MAX else None
 
 
 def _producers_id(settlement: Settlement) -> str | None:

@@ -91,7 +91,7 @@ class EventSchema:
         """The update that this delivery asks for, or Dead (``invalid-event``). Never raises."""
         body = delivery.body
         properties = delivery.properties
-        cloud = properties.content_type != "application/json" and _is_cloud_event(properties.content_type)
+        cloud = properties.content_type != "application/json" and is_cloud_event(properties.content_type)
         if len(body) > MAX_BODY_BYTES:
             return self._refuse(delivery, cloud=cloud)
         if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
@@ -184,7 +184,8 @@ def _invalid(detail: str) -> Dead:
     return Dead(reason=Reason.INVALID_EVENT, detail=detail)
 
 
-def _is_cloud_event(content_type: object) -> bool:
+def is_cloud_event(content_type: object) -> bool:
+    """Whether this content type says that the event is inside a CloudEvent (structured mode)."""
     return isinstance(content_type, str) and content_type.partition(";")[0].strip().lower() == _CLOUD_EVENT
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from worker.core.failures import Failure, dump_failures, load_failures
 from worker.core.fields import INT64_MAX, INT64_MIN
 from worker.core.model import Dead, Delivery, Properties, Retry, Settlement
 from worker.core.original import MAX_SHORT, PERSISTENT, named, safe_properties, shown_as_json, split_headers
@@ -27,12 +28,12 @@ MAX_OURS: Final = 8 * 1024
 """Bound of all our headers together, encoded. The parts below add up to less."""
 MAX_DETAIL: Final = 500
 _MOST_ATTEMPTS: Final = 1_000_000
-_OURS: Final = frozenset(
+OURS: Final = frozenset(
     f"ow-{name}"
     for name in (
         *("reason", "detail", "attempt", "first-seen", "failed-at", "occurred-at", "sequence", "message-id"),
-        *("exchange", "routing-key", "order-id", "batch-id", "worker", "replay-id", "original", "dropped"),
-        *("allow-terminal", "dead"),
+        *("exchange", "routing-key", "order-id", "batch-id", "worker", "original", "dropped"),
+        *("replay-id", "replay-place", "failures", "allow-terminal", "dead"),
     )
 )
 
@@ -42,8 +43,9 @@ class History:
     """What our headers say of a message. None where they say nothing (or nothing we would have written).
 
     ``occurred_us`` is the time of the version. ``message_id``, ``exchange`` and ``routing_key`` are the producer's; an
-    empty ``message_id`` means that there was none. ``allow_terminal``: whoever replayed it wants a terminal status
-    changed. ``dead``: this was a dead letter, whoever made it. ``original`` holds what was left out of copies,
+    empty ``message_id`` means that there was none. ``replay_place`` is its place in the plan of the replay that it is
+    part of, ``failures`` are those before it was replayed. ``allow_terminal``: whoever replayed it wants a terminal
+    status changed. ``dead``: this was a dead letter, whoever made it. ``original`` holds what was left out of copies,
     ``dropped`` what is lost.
     """
 
@@ -56,6 +58,8 @@ class History:
     routing_key: str | None = None
     order_id: int | None = None
     replay_id: str | None = None
+    replay_place: int | None = None
+    failures: tuple[Failure, ...] = ()
     batch_id: str | None = None
     reason: str | None = None
     detail: str | None = None
@@ -89,7 +93,7 @@ _NOTHING: Final = History()
 
 def read_history(headers: Mapping[str, Any]) -> History:
     """What our headers say; never raises, whatever is in them."""
-    if _OURS.isdisjoint(headers):  # nearly every event: producers do not set our headers
+    if OURS.isdisjoint(headers):  # nearly every event: producers do not set our headers
         return _NOTHING
     attempt = _integer(headers, "ow-attempt")
     return History(
@@ -102,6 +106,8 @@ def read_history(headers: Mapping[str, Any]) -> History:
         routing_key=_text(headers, "ow-routing-key"),
         order_id=_integer(headers, "ow-order-id"),
         replay_id=_text(headers, "ow-replay-id"),
+        replay_place=_integer(headers, "ow-replay-place"),
+        failures=load_failures(headers.get("ow-failures")),
         batch_id=_text(headers, "ow-batch-id"),
         reason=_text(headers, "ow-reason"),
         detail=_text(headers, "ow-detail", limit=MAX_DETAIL),
@@ -141,11 +147,11 @@ def body_only(copy: Copy) -> Copy:
     The content type stays if it is plain: without it a CloudEvent could not be read again.
     """
     note = "copied without its properties, they could not be sent"
-    kept = {name: value for name, value in copy.properties.headers.items() if name in _OURS and _is_plain(value)}
+    kept = {name: value for name, value in copy.properties.headers.items() if name in OURS and _is_plain(value)}
     kept.pop("ow-original", None)
     detail = kept.get("ow-detail", "")
     kept["ow-detail"] = fit(f"{fit(str(detail), MAX_DETAIL - len(note) - 3)} ({note})", MAX_DETAIL)
-    kept["ow-dropped"] = named(["(all properties)", *(n for n in copy.properties.headers if n not in _OURS)])
+    kept["ow-dropped"] = named(["(all properties)", *(n for n in copy.properties.headers if n not in OURS)])
     content_type = copy.properties.content_type
     plain_type = content_type if content_type and content_type.isascii() and content_type.isprintable() else None
     return Copy(copy.body, Properties(content_type=plain_type, delivery_mode=PERSISTENT, headers=kept))
@@ -168,7 +174,7 @@ def _copy(settlement: Settlement, why: Retry | Dead, *, counted: int, now_us: in
         ours["ow-allow-terminal"] = True
     if settlement.batch_id:
         ours["ow-batch-id"] = fit(settlement.batch_id, MAX_SHORT)
-    theirs = {name: value for name, value in delivery.properties.headers.items() if name not in _OURS}
+    theirs = {name: value for name, value in delivery.properties.headers.items() if name not in OURS}
     kept, left, dropped = split_headers(theirs)
     properties, unfit = safe_properties(delivery.properties)
     left_out = {**unfit, **{f"headers.{name}": value for name, value in left.items()}}
@@ -206,11 +212,17 @@ def _version_headers(settlement: Settlement, history: History) -> dict[str, Any]
 
 
 def _place_headers(delivery: Delivery, history: History) -> dict[str, Any]:
-    """Where the producer sent it, and the replay that it is part of."""
+    """Where the producer sent it, the replay that it is part of, and how it failed before."""
     exchange = history.exchange if history.exchange is not None else _short(delivery.exchange)
     key = history.routing_key if history.routing_key is not None else _short(delivery.routing_key)
-    place = {"ow-exchange": exchange, "ow-routing-key": key}
-    return place if history.replay_id is None else {**place, "ow-replay-id": history.replay_id}
+    place: dict[str, Any] = {"ow-exchange": exchange, "ow-routing-key": key}
+    if history.replay_id is not None:
+        place["ow-replay-id"] = history.replay_id
+        if history.replay_place is not None:
+            place["ow-replay-place"] = history.replay_place
+    if failures := dump_failures(history.failures):
+        place["ow-failures"] = failures
+    return place
 
 
 def _short(text: object) -> str:

@@ -17,7 +17,7 @@ MAX_KEPT: Final = 100 * 1024
 MAX_SHORT: Final = 255
 """Longest AMQP short string, in bytes; so are ids, exchange names and routing keys."""
 PERSISTENT: Final = 2
-_MAX_SHOWN: Final = 4096
+_MAX_SHOWN: Final = 3072
 _MAX_NAMED: Final = 1024
 _ROUTING: Final = ("CC", "BCC")
 _UNSAFE: Final = ("expiration", "user_id")

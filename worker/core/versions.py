@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from worker.core.identity import Identity, identity
-from worker.core.model import AckReason, Delivery, Scalar, Update, Version
+from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
 
 Applied = Mapping[str, Version]
 
@@ -78,12 +78,17 @@ class KnownVersions:
 
 def standing(update: Update, applied: Applied) -> AckReason | None:
     """Why this update has nothing left to do, or None when one of its fields is newer than what is applied."""
+    return standing_of(update.fields, update.version, applied)
+
+
+def standing_of(fields: Fields, version: Version, applied: Applied) -> AckReason | None:
+    """The same for fields and their version."""
     reason = AckReason.SUPERSEDED
-    for name in update.fields:
-        version = applied.get(name)
-        if version is None or version < update.version:
+    for name in fields:
+        known = applied.get(name)
+        if known is None or known < version:
             return None
-        if version == update.version:
+        if known == version:
             reason = AckReason.DUPLICATE
     return reason
 

@@ -1,0 +1,28 @@
+"""The journal as a replay uses it, and the words that it keeps of a replay."""
+
+from enum import StrEnum
+from typing import Final, Protocol
+
+from worker.ports import Archive, Holders, Ledger, LetterIndex, Replays
+
+PAGE: Final = 1000
+"""Rows asked for at a time."""
+
+
+class Books(Ledger, Archive, LetterIndex, Replays, Holders, Protocol):
+    """Everything in one: versions, history, the index of dead letters, and replays."""
+
+
+class State(StrEnum):
+    """How far a replay is (``history.Replay.state``)."""
+
+    PLANNING = "planning"
+    """Its plan is being written; where that was broken off it stays so, and cannot be executed."""
+    PLANNED = "planned"
+    """Frozen; nothing was moved."""
+    RUNNING = "running"
+    """Somebody carries it out, or was killed while doing so."""
+    STOPPED = "stopped"
+    """Not finished; it can be resumed."""
+    DONE = "done"
+    """Nothing of it is open."""
