@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from worker.adapters.amqp.deadletters import WINDOW, Look
 from worker.cli.config import start
 from worker.cli.deadlook import finish, looked_at
-from worker.cli.deadqueue import AsJson, OfReason, Queue, Worn, on_one_line, print_json, schema_of, time_or_none
+from worker.cli.deadqueue import AsJson, OfReason, Queue, Worn, on_one_line, print_json, time_or_none
 from worker.cli.deadstory import open_journal, story
 from worker.config import Settings
 from worker.core.deadletter import DeadLetter, Wanted
@@ -38,7 +39,8 @@ def show(
 ) -> None:
     """Show dead letters, oldest first: why and when they failed, where they came from, headers and bodies.
 
-    With a durable journal also what became of the message before, and which values of its order are applied.
+    With a durable journal also what became of the message before, which values of its order are applied, and so what a
+    replay would do.
     """
     settings = start()
     name = queue or settings.dead_letter_queue
@@ -73,8 +75,7 @@ async def _show(
         )
         shown = [_letter_json(letter, body=body) for letter in found]
         if journal is not None:
-            schema = schema_of(settings)
-            shown = [told | await story(journal, letter, schema) for told, letter in zip(shown, found, strict=True)]
+            shown = [told | await story(journal, letter, settings) for told, letter in zip(shown, found, strict=True)]
         return look, shown
 
 
@@ -96,6 +97,7 @@ def _letter_json(letter: DeadLetter, *, body: bool) -> dict[str, Any]:
         "batch_id": history.batch_id,
         "worker": history.worker,
         "replay_id": history.replay_id,
+        "failures": [asdict(failure) for failure in history.failures],
         "deliveries": letter.deliveries,
         "deaths": readable([dict(death) for death in letter.deaths]),
         "original": readable(history.original),
