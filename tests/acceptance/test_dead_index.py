@@ -310,6 +310,23 @@ async def test_a_queue_that_somebody_holds_is_refused_by_name(desk: Desk) -> Non
     assert re.search(r"is taken by .*order-worker dead sync, process \d+ \(since 20", refused.stderr)
 
 
+async def test_a_worn_foreign_queue_is_not_taken(desk: Desk) -> None:
+    """Beyond its limit the broker would drop what one only wanted to export; nothing is written then."""
+    theirs = f"{desk.queue}.theirs"
+    channel = await desk.outside.channel()
+    await channel.queue_declare(theirs, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 50})
+    await desk.outside.publish("", theirs, {"id": 1, "status": 4})
+    for _ in range(15):
+        await desk.outside.take(theirs, hand_back=True)
+        await desk.outside.until_ready(theirs, 1)
+    refused = await desk.run("export", "letters.ndjson", "--queue", theirs, code=1)
+    await desk.outside.until_ready(theirs, 1)
+    await desk.run("export", "letters.ndjson", "--queue", theirs, "--yes")
+
+    assert "handed out 15 times" in refused.stderr
+    assert len(desk.letters("letters.ndjson")) == 1
+
+
 @pytest.mark.parametrize("command", [("sync",), ("discard", "--yes")])
 async def test_without_a_durable_journal_there_is_no_index(desk: Desk, command: tuple[str, ...]) -> None:
     """The message says what to set."""
