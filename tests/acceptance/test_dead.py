@@ -139,7 +139,7 @@ async def test_show_tells_everything_about_a_letter(tool: Tool, outside: Outside
     assert shown["original"] == {"headers.x-source": "line 4"}
     assert shown["body_base64"] == "/w=="
     assert "invalid-event  order 46140199" in for_people.stdout
-    assert "body" not in for_people.stdout
+    assert "\n  body" not in for_people.stdout
 
 
 async def test_the_brokers_own_dead_letters_are_understood(
