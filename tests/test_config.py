@@ -88,7 +88,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "RULES_FILE": "",
         "STORM_RATIO": "0.5",
         "STORM_WINDOW": "200",
-        "JOURNAL_URL": "memory",
+        "JOURNAL_URL": "sqlite:///order-worker.db",
         "JOURNAL_RETENTION_DAYS": "90",
         "ADMIN_HOST": "127.0.0.1",
         "ADMIN_PORT": "8080",

@@ -30,6 +30,7 @@ from worker.core.budget import prefetch_in_use
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.errors import ConnectionLost, JournalUnavailable, UsageError
+from worker.core.horizon import Horizon
 from worker.core.journal import LATE_S
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
@@ -60,6 +61,7 @@ class _Parts:
     operations: WorkerOperations
     watchdog: Watchdog
     journal: AnyJournal
+    horizon: Horizon
 
 
 async def run(settings: Settings) -> None:
@@ -79,7 +81,7 @@ async def run(settings: Settings) -> None:
             parts = await _assemble(settings, stack)
             await open_admin(settings, parts.operations, last)
             if await _until(stop, _prepare(settings, parts)):
-                await _work(parts, stop, days=settings.journal_retention_days)
+                await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
 
 
@@ -132,6 +134,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     journal = journal_at(settings.journal_url, worker=name, claim_s=platform.call_timeout_s + LATE_S)
     stack.push_async_callback(journal.close)
+    horizon = Horizon(days=settings.journal_retention_days)
     pipeline = Pipeline(
         schema=EventSchema(settings.extra_fields, settings.ignore_fields, settings.max_clock_skew_s),
         coalescer=coalescer,
@@ -151,6 +154,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             delivery_limit=broker.delivery_limit,
         ),
         name=name,
+        queue=broker.queue,
+        horizon=horizon,
     )
 
     async def rebuild() -> None:
@@ -180,6 +185,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         operations=operations,
         watchdog=watchdog,
         journal=journal,
+        horizon=horizon,
     )
 
 
@@ -206,6 +212,7 @@ async def _prepare(settings: Settings, parts: _Parts) -> None:
     async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(JournalUnavailable,), noticed=_journal_away):
         with attempt:
             await check(parts.journal, settings.journal_url)
+            parts.horizon.before_us = await parts.journal.horizon_us()
     bring = declare if settings.topology is TopologyMode.DECLARE else verify
     async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(ConnectionLost,)):
         with attempt:
@@ -234,12 +241,14 @@ def _journal_away(error: Exception, attempt: int, wait_s: float) -> None:
     log.error("journal.unavailable", detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3))
 
 
-async def _work(parts: _Parts, stop: asyncio.Event, *, days: int) -> None:
+async def _work(parts: _Parts, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(parts.pipeline.run(), name="pipeline")
         ready = group.create_task(_tell_ready(parts.consumer), name="tell ready")
         watching = group.create_task(parts.watchdog.run(), name="watchdog")
-        pruning = group.create_task(keep_pruned(parts.journal, days=days, wall_us=wall_us), name="prune the journal")
+        pruning = group.create_task(
+            keep_pruned(parts.journal, parts.horizon, wall_us=wall_us), name="prune the journal"
+        )
         stopped = group.create_task(stop.wait(), name="wait for a signal")
         await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
         parts.pipeline.stop()

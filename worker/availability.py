@@ -7,7 +7,7 @@ platform that is away. Whoever finds a reason to stop says so here, from whateve
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,10 +16,12 @@ from worker.core.backoff import full_jitter, retry_after_s
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch
+from worker.core.history import Pause, PauseKind
 from worker.core.outage import Outage, OutageKind
 from worker.core.slots import Slots
 from worker.core.storm import StormGuard
 from worker.core.suspects import Suspects
+from worker.pausing import Pausing
 from worker.permits import Permits
 from worker.ports import Clock, Intake, Sink
 from worker.recovery import Recovery
@@ -65,6 +67,7 @@ class Availability:
         intake: Intake,
         unsettled: Unsettled,
         journal: SteadyJournal,
+        pausing: Pausing,
         max_unsettled_s: float,
         worn_from: int,
         clock: Clock,
@@ -79,6 +82,7 @@ class Availability:
         self._intake = intake
         self._unsettled = unsettled
         self._journal = journal
+        self._pausing = pausing
         self._max_unsettled_s = max_unsettled_s
         self._worn_from = worn_from
         self._clock = clock
@@ -102,10 +106,11 @@ class Availability:
         return self.breaker.outage
 
     async def begin(self) -> None:
-        """Consume, unless somebody paused the worker before it began."""
-        self._begun = True
-        if not self._released:
-            await self._intake.open(self._host.sink)
+        """Consume, unless somebody paused the worker before it began, or it is on its way out."""
+        async with self._turn:
+            self._begun = True
+            if not self._released and not self._host.stop.is_set():
+                await self._intake.open(self._host.sink)
 
     def end(self) -> None:
         """Probe no more."""
@@ -208,19 +213,48 @@ class Availability:
 
     # -- people ---------------------------------------------------------------------------------------------------
 
-    def stop_for_a_person(self, outage: Outage) -> None:
-        """Nothing goes on until ``resume_by_hand``. The next ``hand_back`` releases."""
-        self.breaker.pause_by_hand(outage, now=self._clock())
+    def stop_for_a_person(self, kind: PauseKind, detail: str) -> None:
+        """Nothing goes on until ``resume_by_hand``, at all workers of the queue. The next ``hand_back`` releases."""
+        self._stop_for(self._pausing.put_down(kind, detail))
+
+    def _stop_for(self, pause: Pause) -> None:
+        self.breaker.pause_by_hand(Outage(kind=OutageKind(pause.kind), detail=pause.told), now=self._clock())
         self._host.wake()
 
     async def pause(self, detail: str) -> None:
-        """A person wants it to stop consuming: everything unsettled goes back, until ``resume_by_hand``."""
+        """A person wants it to stop consuming: everything unsettled goes back, until ``resume_by_hand``.
+
+        It holds for all workers of the queue; for this one at once, whether the journal answers or not.
+        """
         log.warning("worker.paused", reason=OutageKind.MANUAL, detail=detail)
-        self.stop_for_a_person(Outage(kind=OutageKind.MANUAL, detail=detail))
+        self.stop_for_a_person(PauseKind.MANUAL, detail)
         await self.release()
+        await self._pausing.shared()
 
     async def resume_by_hand(self) -> bool:
-        """End a pause by hand or after a storm; False if there was none. An outage goes on being probed for."""
+        """End the pauses by hand or after a storm, at all workers of the queue; False if there was none. An outage goes
+        on being probed for."""
+        if self._host.stop.is_set():
+            return False
+        self._pausing.end()
+        was_paused = await self._go_on()
+        return await self._pausing.shared() or was_paused
+
+    async def follow(self, pauses: Sequence[Pause]) -> None:
+        """What holds for the queue, whoever decided it: pause with it, or go on."""
+        if self._host.stop.is_set():
+            return
+        if not pauses:
+            await self._go_on()
+            return
+        first, known = pauses[0], self.breaker.outage
+        if not self.breaker.by_hand:
+            log.warning("worker.paused", reason=first.kind, detail=first.told)
+        if known is None or known.kind is not OutageKind(first.kind) or known.detail != first.told:
+            self._stop_for(first)
+        await self.hand_back()
+
+    async def _go_on(self) -> bool:
         if self.breaker.by_hand:
             # What the storm guard withheld is decided no more: it has to come again, however soon the person was.
             await self.release()

@@ -18,6 +18,11 @@ class Caller:
         self._tokens = tokens
         self._rules = rules
 
+    @property
+    def terminal_statuses(self) -> frozenset[int]:
+        """The statuses after which an order is over."""
+        return self._rules.terminal_statuses
+
     async def call(self, requested: Mapping[int, Fields]) -> Judgement:
         """One mutation for these orders, or the control call for none. Raises nothing that platform or network
         cause."""

@@ -14,6 +14,7 @@ from worker.caller import Caller
 from worker.core.bookkeeping import history_of, record_of
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
+from worker.core.horizon import Horizon
 from worker.core.journal import BatchRecord
 from worker.core.model import Settlement
 from worker.core.outcome import Effects, Outcomes
@@ -46,6 +47,7 @@ class Carrier:
         slots: Slots,
         known: KnownVersions,
         counts: Counter[str],
+        horizon: Horizon,
         worker: str,
         clock: Clock,
         wall_us: WallClock,
@@ -57,6 +59,7 @@ class Carrier:
         self._slots = slots
         self._known = known
         self._counts = counts
+        self._horizon = horizon
         self._worker = worker
         self._clock = clock
         self._wall_us = wall_us
@@ -78,7 +81,8 @@ class Carrier:
 
     async def _carry(self, batch: Batch, order_ids: Sequence[int], decide: Decide) -> Sequence[Settlement]:
         rows = await self._journal.claim(order_ids) if order_ids else {}
-        request = self._cover(batch, request_of(batch, rows))
+        terminal = self._caller.terminal_statuses
+        request = self._cover(batch, request_of(batch, rows, terminal, horizon=self._horizon))
         if request.fields or batch.reason is FlushReason.CONTROL:
             judgement = await self._send(batch, request)
         else:

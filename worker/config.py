@@ -242,10 +242,10 @@ class Settings(BaseSettings):
 
     # rest
     journal_url: Annotated[str, AfterValidator(notation.journal_url)] = Field(
-        default="memory",
+        default="sqlite:///order-worker.db",
         repr=False,
-        description="Where applied versions and history are remembered: memory (one process life), "
-        "sqlite:///order-worker.db, or postgresql://user:password@host/database for replicas.",
+        description="Where applied versions, history and the index of dead letters are kept: sqlite:///FILE, "
+        "postgresql://user:password@host/database for replicas, or memory (one process life).",
     )
     journal_retention_days: int = Field(
         default=90, ge=1, le=36_500, description="How long the journal keeps what is over, in days."

@@ -1,10 +1,11 @@
-"""Use case ``check``: look at settings, broker, management API and platform, change nothing, and say what was found.
+"""Use case ``check``: look at settings, journal, broker, management API and platform, change nothing, say what is.
 
-What is down, slow or refuses us is a finding, never an error. The three outside systems are looked at side by side,
-each within a deadline of its own; what one of them had told until then is kept.
+What is down, slow or refuses us is a finding, never an error. The outside systems are looked at side by side, each
+within a deadline of its own; what one of them had told until then is kept.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -18,6 +19,9 @@ from worker.adapters.amqp.connection import shown
 from worker.adapters.amqp.inspecting import connected, objects, product, rights
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
+from worker.adapters.journal.memory import MEMORY
+from worker.adapters.journal.opening import file_to_come
+from worker.adapters.journal.upgrading import check
 from worker.adapters.management import ManagementApi, Told
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
 from worker.app import rules_of
@@ -38,13 +42,14 @@ Tell = Callable[[Finding], None]
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Everything that was found, in the order settings, broker, management, platform; secrets masked.
+    """Everything that was found, in the order settings, journal, broker, management, platform; secrets masked.
 
     Raises UsageError without credentials for the platform, and nothing for what platform, broker or network do.
     """
     platform = settings.require_platform()
-    told: dict[str, list[Finding]] = {"broker": [], "management API": [], "platform": []}
+    told: dict[str, list[Finding]] = {"journal": [], "broker": [], "management API": [], "platform": []}
     works: dict[str, tuple[float, Callable[[Settings, Tell], Awaitable[None]]]] = {
+        "journal": (PART_S, _journal),
         "broker": (PART_S * len(settings.amqp_url), _broker),
         "management API": (PART_S, _management),
         "platform": (2 * platform.call_timeout_s + 5.0, _platform),
@@ -78,7 +83,17 @@ def _masked(finding: Finding, secrets: tuple[str, ...]) -> Finding:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    return [findings.judge_journal(settings.journal_url), findings.judge_prefetch(settings.prefetch)]
+    return [findings.judge_prefetch(settings.prefetch)]
+
+
+async def _journal(settings: Settings, tell: Tell) -> None:
+    """Looks, and makes nothing."""
+    if (path := file_to_come(settings.journal_url)) is not None:
+        tell(findings.judge_journal_file(str(path), writable=os.access(path.parent, os.W_OK)))
+        return
+    if settings.journal_url != MEMORY:
+        await check(settings.journal_url)
+    tell(findings.judge_journal(settings.journal_url))
 
 
 # -- the broker -------------------------------------------------------------------------------------------------------

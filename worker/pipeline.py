@@ -23,14 +23,16 @@ from worker.core.breaker import Breaker
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
+from worker.core.history import PauseKind
+from worker.core.horizon import Horizon
 from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
-from worker.core.outage import Outage, OutageKind
 from worker.core.outcome import Effects, Outcomes
 from worker.core.readiness import Activity
 from worker.core.slots import Slots
 from worker.core.storm import StormGuard
 from worker.core.versions import KnownVersions
 from worker.echoes import Echoes
+from worker.pausing import Pausing
 from worker.permits import Permits
 from worker.ports import Clock, Intake, Settler, WallClock, WorkerJournal, wall_us
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
@@ -76,6 +78,8 @@ class Pipeline:
         intake: Intake,
         limits: Limits,
         name: str = "worker",
+        queue: str = "order-updates.work",
+        horizon: Horizon | None = None,
         clock: Clock = time.monotonic,
         wall_us: WallClock = wall_us,
     ) -> None:
@@ -87,6 +91,7 @@ class Pipeline:
         self._limits = limits
         self._clock = clock
         self._journal = SteadyJournal(journal, wall_us=wall_us)
+        self._pausing = Pausing(self._journal, queue=queue, worker=name, wall_us=wall_us)
         self._unsettled = Unsettled(settler, prefetch=limits.prefetch, index=self._journal.index)
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
@@ -106,6 +111,7 @@ class Pipeline:
             slots=self._slots,
             known=self._known,
             counts=self.counts,
+            horizon=horizon or Horizon(days=0),
             worker=name,
             clock=clock,
             wall_us=wall_us,
@@ -135,6 +141,7 @@ class Pipeline:
             intake=intake,
             unsettled=self._unsettled,
             journal=self._journal,
+            pausing=self._pausing,
             max_unsettled_s=limits.max_unsettled_s,
             worn_from=max(1, limits.delivery_limit // 2),
             clock=clock,
@@ -202,7 +209,8 @@ class Pipeline:
 
     async def _live(self) -> None:
         async with self._group:
-            await self.availability.begin()
+            follow = partial(self._pausing.run, self.availability.begin, self.availability.follow)
+            self._following = self._own(follow, "follow pauses")
             self._echoing = self._own(self._echoes.run, "echoes")
             await self._work()
             await self._drain()
@@ -230,6 +238,7 @@ class Pipeline:
             task.cancel()
         self.availability.end()
         self._echoing.cancel()
+        self._following.cancel()
         released = len(self._unsettled)
         await self._intake.release()
         self.counts["released"] += released
@@ -311,7 +320,7 @@ class Pipeline:
         admitted = self._storm.admit(each for each in settlements if each.delivery in self._unsettled)
         if self._storm.tripped and not before:
             log.error("storm.paused", detail=self._storm.detail)
-            self.availability.stop_for_a_person(Outage(kind=OutageKind.STORM, detail=self._storm.detail))
+            self.availability.stop_for_a_person(PauseKind.STORM, self._storm.detail)
         return admitted
 
     async def _settle_early(self, early: Sequence[Settlement]) -> None:

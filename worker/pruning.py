@@ -5,6 +5,7 @@ import asyncio
 import structlog
 
 from worker.core.errors import JournalUnavailable
+from worker.core.horizon import Horizon
 from worker.ports import Archive, WallClock
 
 log = structlog.get_logger(__name__)
@@ -23,13 +24,15 @@ async def prune(archive: Archive, *, days: int, wall_us: WallClock) -> int:
     return forgotten
 
 
-async def keep_pruned(archive: Archive, *, days: int, wall_us: WallClock) -> None:
-    """Prune once an hour, until cancelled. A journal that is away is met again an hour later."""
+async def keep_pruned(archive: Archive, horizon: Horizon, *, wall_us: WallClock) -> None:
+    """Prune once an hour, until cancelled, and tell ``horizon`` what is forgotten, by other workers too. A journal that
+    is away is met again an hour later."""
     while True:
         await asyncio.sleep(EVERY_S)
         try:
-            forgotten = await prune(archive, days=days, wall_us=wall_us)
+            forgotten = await prune(archive, days=horizon.days, wall_us=wall_us)
+            horizon.before_us = await archive.horizon_us()
         except JournalUnavailable as error:
             log.warning("journal.not_pruned", detail=str(error))
         else:
-            log.info("journal.pruned", rows=forgotten, days=days)
+            log.info("journal.pruned", rows=forgotten, days=horizon.days)

@@ -12,7 +12,7 @@ import structlog
 from worker.core.errors import JournalUnavailable
 from worker.core.history import IndexedLetter
 from worker.core.journal import BatchRecord, OrderRow
-from worker.ports import WallClock, WorkerJournal
+from worker.ports import Pauses, WallClock, WorkerJournal
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -36,23 +36,29 @@ class SteadyJournal:
 
     async def claim(self, order_ids: Collection[int]) -> Mapping[int, OrderRow]:
         """Claim the orders of a call, and read what is known of them."""
-        return await self._steadily(lambda: self._ledger.claim(order_ids, wall_us=self._wall_us()))
+        return await self.steadily(lambda: self._ledger.claim(order_ids, wall_us=self._wall_us()))
 
     async def record(self, record: BatchRecord) -> None:
         """Take down what came of a batch. Only then may its deliveries be settled."""
         if record.orders or record.history:
-            await self._steadily(lambda: self._ledger.record(record))
+            await self.steadily(lambda: self._ledger.record(record))
 
     async def index(self, letters: Sequence[IndexedLetter]) -> None:
         """Put dead letters into the index. Only then may their messages be acknowledged."""
         if letters:
-            await self._steadily(lambda: self._ledger.add(letters))
+            await self.steadily(lambda: self._ledger.add(letters))
 
     async def due_echoes(self, limit: int) -> Sequence[int]:
         """The orders whose echo is due. Tried once: JournalUnavailable where that fails."""
         return await self._ledger.due_echoes(self._wall_us(), limit)
 
-    async def _steadily(self, work: Callable[[], Awaitable[T]]) -> T:
+    @property
+    def pauses(self) -> Pauses:
+        """The pauses of all workers. Each is tried once: JournalUnavailable where that fails."""
+        return self._ledger
+
+    async def steadily(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it, again and again, for as long as it raises JournalUnavailable; ``stuck`` meanwhile."""
         self._tries += 1
         number = self._tries
 

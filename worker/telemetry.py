@@ -72,8 +72,10 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "worker.stopped": Event(
             "info", "All is settled or handed back. Has the counters of this run.", ("took_s", "counts")
         ),
-        "worker.paused": Event("warning", "A person stopped the consuming; only a resume by hand ends that."),
-        "worker.resumed": Event("info", "A person ended the pause."),
+        "worker.paused": Event(
+            "warning", "Stopped by a person, here or at another worker of the queue; only a resume by hand ends that."
+        ),
+        "worker.resumed": Event("info", "A person ended the pause, here or at another worker."),
         "storm.paused": Event(
             "error", "Too many dead letters in a row; nothing more is dead-lettered until a person looks and resumes."
         ),
@@ -124,6 +126,12 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "journal.available": Event("info", "The journal answers again."),
         "journal.pruned": Event("info", "What is older than the retention was forgotten.", ("rows", "days")),
         "journal.not_pruned": Event("warning", "The journal was away when it was to be pruned; tried again later."),
+        "pauses.unknown": Event(
+            "warning", "The journal does not say whether the queue is paused; this worker goes by what it knows."
+        ),
+        "pauses.not_shared": Event(
+            "warning", "Paused or resumed here; the other workers follow when the journal answers."
+        ),
         "echo.postponed": Event("info", "The journal does not say which orders are owed an echo; asked again soon."),
         "echo.given_up": Event("warning", "The platform refuses to be sent an order's known values again."),
         # calls and messages

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -93,13 +94,37 @@ async def test_pause_and_resume_by_command(world: World) -> None:
     assert ready["role"] == "standby_or_idle"
     assert (paused.code, resumed.code, again.code) == (0, 0, 1)
     assert "order-worker resume" in paused.stdout
-    assert told == {"ready": False, "reason": "manual", "detail": "stock-taking"}
+    assert (told["ready"], told["reason"]) == (False, "manual")
+    assert re.fullmatch(r"stock-taking \(paused by \S+ since 20\S+\)", told["detail"])
     assert json.loads(resumed.stdout) == {"resumed": True}
     assert "not paused by hand" in again.stdout
     assert (state["mode"], state["consuming"], state["generation"], state["role"]) == ("running", True, 2, "active")
     assert state["token_age_s"] >= 0
     assert worker.heard("worker.paused", reason="manual", detail="stock-taking")
     assert await worker.terminate() == 0
+    assert (world.dead, await world.leftover()) == ([], 0)
+
+
+async def test_a_pause_holds_for_every_worker_of_the_queue_and_for_those_started_later(world: World) -> None:
+    """Two processes on one SQLite file, a third one in the place of the first: none consumes until one is resumed."""
+    one, two = Admin(world), Admin(world)
+    world.settings["JOURNAL_URL"] = "sqlite:///journal.db"
+    first, second = await world.start(**one.settings), await world.start(**two.settings)
+    await one.command("pause", "--reason", "stock-taking")
+    told = await two.until_ready_says(lambda answer: answer.get("reason") == "manual")
+    await world.until_consumers(0)
+    assert await first.terminate() == 0
+    third = await world.launch(**one.settings)
+    await third.until_heard("worker.paused", reason="manual", detail=told["detail"])
+    await world.publish([stamped(1, 4)])
+    resumed = await two.command("resume")
+    await world.until_applied({1: 4})
+    await third.until_heard("worker.resumed")
+    await third.until_heard("broker.consuming", generation=1)
+
+    assert "stock-taking" in told["detail"]
+    assert resumed.code == 0
+    assert [await each.terminate() for each in (second, third)] == [0, 0]
     assert (world.dead, await world.leftover()) == ([], 0)
 
 

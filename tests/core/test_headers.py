@@ -96,6 +96,50 @@ def test_dead_copy_counts_the_attempts_made() -> None:
     assert dead(update.delivery, DEAD, update=update).properties.headers["ow-attempt"] == 5
 
 
+def test_a_dead_letter_that_another_tool_moved_back_begins_anew() -> None:
+    """It was tried three times; with its old version it is at attempt 1 again, and a retry counts on from there."""
+    third = again(retried(again(retried(make_delivery()))))
+    letter = dead(third, DEAD, update=accepted(third))
+    moved = again(letter)
+    once_more = again(retried(moved))
+
+    assert read_history(letter.properties.headers).attempt == accepted(third).attempt == 3
+    assert [accepted(each).attempt for each in (moved, once_more, again(retried(once_more)))] == [1, 2, 3]
+    assert accepted(moved).version == accepted(once_more).version == accepted(third).version
+
+
+def test_a_moved_letter_that_dies_again_says_how_often_it_was_tried_since() -> None:
+    """Also one that cannot be decoded, and one that has been replayed before."""
+    moved = again(dead(make_delivery(headers={"ow-attempt": 4, "ow-replay-id": "r"}), DEAD))
+    invalid = again(dead(make_delivery(b"{", headers={"ow-attempt": 4}), DEAD))
+
+    assert dead(moved, DEAD, update=accepted(moved)).properties.headers["ow-attempt"] == 1
+    assert dead(invalid).properties.headers["ow-attempt"] == 1
+
+
+@pytest.mark.parametrize(
+    ("deaths", "attempt"),
+    [
+        ([{"reason": "expired", "queue": "retry"}], 4),
+        ([{"reason": "delivery_limit", "queue": "work"}], 1),
+        ([{"reason": "delivery_limit", "queue": "work"}, {"reason": "expired", "queue": "retry"}], 1),
+        ([{"queue": "retry"}, "odd"], 4),
+        ("odd", 4),
+    ],
+)
+def test_what_the_broker_dead_lettered_and_somebody_moved_back_begins_anew_too(deaths: object, attempt: int) -> None:
+    """Of a retry copy the broker only says that it expired in its tier: that one goes on counting."""
+    assert accepted(make_delivery(headers={"ow-attempt": 4, "x-death": deaths})).attempt == attempt
+
+
+def test_only_dead_copies_are_marked() -> None:
+    """The mark ends where the message is retried; anything else than our own is none."""
+    moved = again(dead(make_delivery(), DEAD))
+
+    assert "ow-dead" not in retried(moved).properties.headers
+    assert accepted(make_delivery(headers={"ow-attempt": 4, "ow-dead": "yes"})).attempt == 4
+
+
 def test_first_origin_stays_on_copies_of_copies() -> None:
     """Message id, exchange, routing key, first sight and replay are those of the producer's message."""
     first = make_delivery(headers={"ow-replay-id": "r-1"}, routing_key="46140199", message_id="m-9")

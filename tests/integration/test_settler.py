@@ -15,6 +15,7 @@ from worker.adapters.amqp.settler import BrokerSettler
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.journal.sql import SqlJournal
 from worker.adapters.privatebroker import PrivateBroker
+from worker.core.decode import EventSchema
 from worker.core.errors import CopyFailed
 from worker.core.history import Sought
 from worker.core.model import (
@@ -28,6 +29,7 @@ from worker.core.model import (
     Release,
     Retry,
     Settlement,
+    Update,
 )
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
@@ -202,6 +204,32 @@ async def test_a_dead_letter_is_in_a_durable_index_under_its_message_id(bench: B
     assert {each.copy_id for each in letters} == {each.message_id for each in stored}
     assert {(each.order_id, each.reason) for each in letters} == {(17, "rejected"), (18, "invalid-event")}
     assert await bench.outside.ready(bench.names.dead_queue) == 0
+
+
+async def test_a_dead_letter_that_a_shovel_moved_back_begins_anew(bench: Bench) -> None:
+    """Retried, dead-lettered, moved back with everything that it carried, retried again: attempts 1, 2, 1, 2."""
+    schema, settler = EventSchema({}, ()), bench.settler()
+    attempts: list[int] = []
+
+    async def settle_next(disposition: Disposition) -> None:
+        delivery = (await bench.sink.until_count(len(attempts) + 1))[-1]
+        update = schema.decode(delivery)
+        assert isinstance(update, Update)
+        attempts.append(update.attempt)
+        await settler.settle([Settlement(delivery=delivery, disposition=disposition, update=update)])
+
+    await bench.outside.publish(bench.names.exchanges[0].name, "17", {"id": 17, "status": 4})
+    await settle_next(retry(0))
+    await settle_next(DEAD)
+    letter = await bench.outside.take(bench.names.dead_queue)
+    carried = letter.header.properties
+    moved = Properties(headers=carried.headers or {}, message_id=carried.message_id)
+    await bench.outside.publish("", bench.names.work_queue, letter.body, properties=moved)
+    await settle_next(retry(0))
+    await settle_next(APPLIED)
+
+    assert attempts == [1, 2, 1, 2]
+    assert await bench.left() == 0
 
 
 async def test_deliveries_of_a_lost_channel_get_no_copy(bench: Bench) -> None:

@@ -10,7 +10,8 @@ from tests.pipeline.modelbroker import Effects
 from tests.support.modelplatform import ModelPlatform, rest_error
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.errors import JournalUnavailable
-from worker.core.history import IndexedLetter
+from worker.core.fields import INT64_MIN
+from worker.core.history import IndexedLetter, Pause
 from worker.core.journal import BatchRecord, Claim, OrderRow
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, NoAnswer, NotSent, Reply
@@ -148,6 +149,8 @@ class WatchedJournal(MemoryJournal):
         self._takes_s = takes_s
         self.fault: BaseException | None = None
         self.away = False
+        self.looks = 0
+        self.horizon = INT64_MIN
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         await self._answer()
@@ -166,6 +169,23 @@ class WatchedJournal(MemoryJournal):
         await self._answer()
         await super().add(letters)
         self._effects.append(("index", len(letters)))
+
+    async def pause(self, pause: Pause) -> None:
+        await self._answer()
+        await super().pause(pause)
+
+    async def resume(self, queue: str) -> bool:
+        await self._answer()
+        return await super().resume(queue)
+
+    async def pauses(self, queue: str) -> Sequence[Pause]:
+        await self._answer()
+        self.looks += 1
+        return await super().pauses(queue)
+
+    async def horizon_us(self) -> int:
+        await self._answer()
+        return self.horizon
 
     async def _answer(self) -> None:
         await asyncio.sleep(self._takes_s)

@@ -44,7 +44,7 @@ async def test_pause_hands_everything_back_and_stays_until_resume(world: World) 
     assert len(world.queue.ready) == 2
     assert len(world.platform.calls) == calls
     assert reasons(world) == ("paused", "manual")
-    assert world.pipeline.activity.detail == "maintenance"
+    assert world.pipeline.activity.detail.startswith("maintenance (paused by worker since 2026-")
     assert await world.pipeline.availability.resume_by_hand()
     await world.until_settled()
     assert world.fates().total() == 2
@@ -56,7 +56,7 @@ async def test_pause_and_resume_twice_are_harmless(world: World, logs: Logs) -> 
     await world.start()
     await world.pipeline.availability.pause("a")
     await world.pipeline.availability.pause("b")
-    assert world.pipeline.activity.detail == "b"
+    assert world.pipeline.activity.detail.startswith("b (")
     first = await world.pipeline.availability.resume_by_hand()
     second = await world.pipeline.availability.resume_by_hand()
     world.publish(1, 1)

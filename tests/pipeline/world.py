@@ -20,6 +20,7 @@ from worker.caller import Caller
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
+from worker.core.horizon import Horizon
 from worker.core.model import Ack, Properties
 from worker.core.outcome import Outcomes
 from worker.core.storm import StormGuard
@@ -52,15 +53,20 @@ class World:
         calls_per_hour: int | None = None,
         delivery_limit: int = 100,
         before: "World | None" = None,
+        beside: "World | None" = None,
+        name: str = "worker",
+        horizon: Horizon | None = None,
     ) -> None:
-        """``before`` is a worker that died: broker, platform and a durable journal are still the same."""
+        """``before`` is a worker that died: broker, platform and a durable journal are still the same. ``beside`` is
+        another worker that lives: they share the journal."""
         self.effects: Effects = before.effects if before else []
         self.queue: Queue = before.queue if before else Queue(self.effects)
         self.intake = ModelIntake(self.queue, prefetch=prefetch)
         self.settler = ModelSettler(self.intake)
         self.platform: FakePlatform = before.platform if before else FakePlatform(self.effects, model)
         self.tokens = FakeTokens()
-        self.journal: WatchedJournal = before.journal if before else WatchedJournal(self.effects)
+        shared = before or beside
+        self.journal: WatchedJournal = shared.journal if shared else WatchedJournal(self.effects)
         self.breaker = Breaker(hold_limit_s=hold_limit_s)
         self.coalescer = Coalescer(
             max_batch=max_batch, max_bytes=1 << 20, linger_s=linger_s, milestones=milestones, name="t"
@@ -85,6 +91,8 @@ class World:
                 calls_per_hour=calls_per_hour,
                 delivery_limit=delivery_limit,
             ),
+            name=name,
+            horizon=horizon,
             clock=asyncio.get_running_loop().time,
             wall_us=now_us,
         )
@@ -203,7 +211,7 @@ class World:
         if not self.may_step_back:
             self.assert_never_backwards()
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        ours = {"keep consuming", "recovery", "pipeline", "settle invalid"}
+        ours = {"keep consuming", "recovery", "pipeline", "settle invalid", "follow pauses"}
 
         assert self.queue.wrong_acks == []
         assert self.platform.doubled == []

@@ -127,7 +127,7 @@ class EventSchema:
                 message_id_of(properties, history),
             ),
             delivery=delivery,
-            attempt=history.attempt,
+            attempt=history.attempt_now,
             size=len(body),
             event_id=None if event.event_id is UNSET else _event_id(event.event_id),
         )

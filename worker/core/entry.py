@@ -1,6 +1,6 @@
 """The coalesced updates of one order (*entry*), and the entries that travel in one mutation (*batch*)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -66,6 +66,12 @@ class Entry:
         self.refused_at = None
         self.updates.append(update)
         merge_into(self.winners, update)
+
+    def drop(self, gone: Collection[Update]) -> None:
+        """These are settled already: what is left is merged anew."""
+        self.refused_at = None
+        self.updates = [update for update in self.updates if update not in gone]
+        self.winners = newest(self.updates)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

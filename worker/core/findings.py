@@ -45,10 +45,18 @@ def exit_code(findings: Iterable[Finding]) -> int:
     return int(any(finding.level is Level.BROKEN for finding in findings))
 
 
+def judge_journal_file(path: str, *, writable: bool) -> Finding:
+    """An SQLite file that is not there yet; ``writable`` is its folder."""
+    if writable:
+        return Finding(Level.OK, "journal", f"{path} is not there yet: the worker makes it when it starts")
+    advice = "let JOURNAL_URL name a file where this user may write, or a PostgreSQL"
+    return Finding(Level.BROKEN, "journal", f"{path} cannot be made: its folder is missing or not writable", advice)
+
+
 def judge_journal(url: str) -> Finding:
     """Versions in memory are forgotten with the process, and promise 2 with them."""
     if url != "memory":
-        return Finding(Level.OK, "journal", "applied versions are kept on disk or in a database")
+        return Finding(Level.OK, "journal", "applied versions are kept; the tables are those of this version")
     return Finding(
         Level.WARNING,
         "journal",

@@ -33,7 +33,7 @@ OURS: Final = frozenset(
     for name in (
         *("reason", "detail", "attempt", "first-seen", "failed-at", "occurred-at", "sequence", "message-id"),
         *("exchange", "routing-key", "order-id", "batch-id", "worker", "original", "dropped"),
-        *("replay-id", "replay-place", "failures", "allow-terminal"),
+        *("replay-id", "replay-place", "failures", "allow-terminal", "dead"),
     )
 )
 
@@ -44,8 +44,9 @@ class History:
 
     ``occurred_us`` is the time of the version. ``message_id``, ``exchange`` and ``routing_key`` are the producer's; an
     empty ``message_id`` means that there was none. ``replay_place`` is its place in the plan of the replay that it is
-    part of, ``failures`` are those before it was replayed. ``original`` holds what was left out of copies, ``dropped``
-    what is lost.
+    part of, ``failures`` are those before it was replayed. ``allow_terminal``: whoever replayed it wants a terminal
+    status changed. ``dead``: this was a dead letter, whoever made it. ``original`` holds what was left out of copies,
+    ``dropped`` what is lost.
     """
 
     attempt: int = 1
@@ -64,8 +65,19 @@ class History:
     detail: str | None = None
     failed_us: int | None = None
     worker: str | None = None
+    dead: bool = False
+    allow_terminal: bool = False
     original: Mapping[str, Any] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+
+    @property
+    def attempt_now(self) -> int:
+        """The attempt that a delivery with these headers is.
+
+        A dead letter in the work queue was put back, by whatever tool: that begins anew. Only the mark of a dead letter
+        tells it from a retry copy for certain: reasons may be the same, and ``x-`` headers depend on tool and broker.
+        """
+        return 1 if self.dead else self.attempt
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,6 +113,8 @@ def read_history(headers: Mapping[str, Any]) -> History:
         detail=_text(headers, "ow-detail", limit=MAX_DETAIL),
         failed_us=_time(headers, "ow-failed-at"),
         worker=_text(headers, "ow-worker"),
+        dead=headers.get("ow-dead") is True or _broker_made(headers.get("x-death")),
+        allow_terminal=headers.get("ow-allow-terminal") is True,
         original=_left_out(headers.get("ow-original")),
         dropped=_names(headers.get("ow-dropped")),
     )
@@ -148,11 +162,16 @@ def _copy(settlement: Settlement, why: Retry | Dead, *, counted: int, now_us: in
     history = read_history(delivery.properties.headers)
     ours = _version_headers(settlement, history) | _place_headers(delivery, history)
     update = settlement.update
-    ours["ow-attempt"] = min((update.attempt if update is not None else history.attempt) + counted, _MOST_ATTEMPTS)
+    attempt = update.attempt if update is not None else history.attempt_now
+    ours["ow-attempt"] = min(attempt + counted, _MOST_ATTEMPTS)
+    if isinstance(why, Dead):
+        ours["ow-dead"] = True
     ours["ow-reason"] = why.reason.value
     ours["ow-detail"] = fit(why.detail, MAX_DETAIL)
     ours["ow-failed-at"] = format_time(now_us)
     ours["ow-worker"] = fit(worker, MAX_SHORT)
+    if history.allow_terminal and isinstance(why, Retry):  # it holds for this replay, and ends with it
+        ours["ow-allow-terminal"] = True
     if settlement.batch_id:
         ours["ow-batch-id"] = fit(settlement.batch_id, MAX_SHORT)
     theirs = {name: value for name, value in delivery.properties.headers.items() if name not in OURS}
@@ -228,6 +247,13 @@ def _text(headers: Mapping[str, Any], name: str, *, limit: int = MAX_SHORT) -> s
 def _time(headers: Mapping[str, Any], name: str) -> int | None:
     value = headers.get(name)
     return parse_time(value) if isinstance(value, str) else None
+
+
+def _broker_made(deaths: object) -> bool:
+    """Whether the broker dead-lettered it. What it does to copies in a retry queue is to let them expire, and no copy
+    takes an ``x-death`` along, so any other entry is from the work queue."""
+    found = deaths if isinstance(deaths, list) else []
+    return any(isinstance(each, Mapping) and each.get("reason", "expired") != "expired" for each in found)
 
 
 def _json(value: object) -> Any:

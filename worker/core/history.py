@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from worker.core.model import Fields, Scalar, Version
+from worker.core.times import format_time
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -143,6 +144,11 @@ class Pause:
     detail: str
     by: str
     since_us: int
+
+    @property
+    def told(self) -> str:
+        """Why, by whom and since when, for people."""
+        return f"{self.detail or 'no reason was given'} (paused by {self.by} since {format_time(self.since_us)})"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

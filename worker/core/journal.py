@@ -11,7 +11,8 @@ So the row of an order has, beside the greatest applied version and value of eac
   after its claim's expiry: one that was frozen, say. Others may have sent their echo already.
 
 ``claimed`` and ``recorded`` are the whole of the rules. Every journal follows them: in memory by calling them, in SQL
-by one statement for the first and by calling the second under the lock of the row. All times are wall clock,
+by one statement for the first, and for the second by calling it under the lock of the row, or beforehand and writing
+only where the row is still the one that it was called with. All times are wall clock,
 microseconds.
 """
 
@@ -120,7 +121,7 @@ def recorded(stored: StoredOrder, outcome: OrderOutcome) -> StoredOrder:
         values=merged(stored.values, outcome.applied),
         revision=stored.revision,
         claim=None if ours and outcome.known else stored.claim,
-        echo_us=_owed(stored.echo_us, outcome),
+        echo_us=owed(stored.echo_us, outcome),
     )
 
 
@@ -135,7 +136,8 @@ def merged(known: Values, applied: Values) -> Values:
     return {**known, **newer} if newer else known
 
 
-def _owed(stored_us: int | None, outcome: OrderOutcome) -> int | None:
+def owed(stored_us: int | None, outcome: OrderOutcome) -> int | None:
+    """Since when an echo is owed after the call, ``stored_us`` being since when it was before."""
     left = None if stored_us == outcome.echoed_us else stored_us
     if left is None or outcome.echo_us is None:
         return outcome.echo_us if left is None else left

@@ -107,6 +107,7 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "outcome-unknown"
     UNCONFIRMED = "unconfirmed"
     TERMINAL_ORDER = "terminal-order"
+    TOO_OLD_TO_JUDGE = "too-old-to-judge"
     CRASH_SUSPECT = "crash-suspect"
     BUSY = "busy"
     WORN = "worn"

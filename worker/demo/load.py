@@ -39,7 +39,8 @@ _SERVICES: Final = {
     "DPD": ("Next Day", "Two Day"),
     "Evri": ("Standard", "Next Day"),
 }
-_LIFE: Final = (512, 513, 4, 32, 4, 256, 4, 515, 8, 64)  # from "Sent to Supplier" to "Dispatched (Retailer Notified)"
+# From "Sent to Supplier" to "Dispatched", and again: a terminal status would be the end of the order.
+_LIFE: Final = (512, 513, 4, 32, 4, 256, 4, 515, 8)
 _SPAN_US: Final = 60_000_000  # all events happened within the last minute
 
 

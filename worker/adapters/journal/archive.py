@@ -1,25 +1,14 @@
 """History and retention in SQL. Functions run inside a transaction of ``Database``."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, CursorResult, Dialect, Table, and_, delete, exists, insert, select
+from sqlalchemy import ColumnElement, Connection, CursorResult, Table, and_, delete, exists, select
 
-from worker.adapters.journal.encoding import HISTORY_COLUMNS, history_columns, history_of
-from worker.adapters.journal.statements import Bulk, Insert
+from worker.adapters.journal.encoding import history_of
+from worker.adapters.journal.statements import Insert
 from worker.adapters.journal.tables import history, horizon, letters, orders, replay_items, replays
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, LetterState
-
-
-def history_bulk(dialect: Dialect) -> Bulk:
-    """How history is added."""
-    return Bulk(dialect, insert(history).inline(), HISTORY_COLUMNS)
-
-
-def add_history(connection: Connection, bulk: Bulk, rows: Sequence[HistoryRow]) -> None:
-    """All of them at once."""
-    bulk.run(connection, [history_columns(row) for row in rows])
 
 
 def history_page(connection: Connection, order_id: int, after: int, limit: int) -> list[tuple[int, HistoryRow]]:

@@ -8,7 +8,7 @@ surrogates, integers beyond 64 bits) is left to the other.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 
@@ -19,10 +19,25 @@ from worker.core.history import HistoryRow, IndexedLetter, LetterState
 from worker.core.journal import Values
 from worker.core.model import Scalar, Version
 
-HISTORY_COLUMNS: Final = (
-    *("order_id", "at_us", "disposition", "reason", "message_id", "event_id", "fields", "version", "attempt", "detail"),
-    *("batch_id", "replay_id", "replay_place", "worker", "status", "status_name"),
-)
+HISTORY_TYPES: Final = {
+    "order_id": "bigint",
+    "at_us": "bigint",
+    "disposition": "text",
+    "reason": "text",
+    "message_id": "text",
+    "event_id": "text",
+    "fields": "text",
+    "version": "text",
+    "attempt": "integer",
+    "detail": "text",
+    "batch_id": "text",
+    "replay_id": "text",
+    "replay_place": "bigint",
+    "worker": "text",
+    "status": "bigint",
+    "status_name": "text",
+}
+"""The columns of the history that we fill, with PostgreSQL's types."""
 LETTER_COLUMNS: Final = (
     *("copy_id", "queue", "state", "state_us", "reason", "detail", "order_id", "message_id", "event_id", "fields"),
     *("version", "failed_us", "attempt", "exchange", "routing_key", "batch_id", "replay_id", "worker"),
@@ -40,6 +55,11 @@ def dump_json(value: object) -> str:
         return _encode(value).decode()
     except (UnicodeEncodeError, OverflowError):
         return json.dumps(value, separators=(",", ":"))  # ASCII
+
+
+def dump_columns(rows: Sequence[Sequence[object]]) -> str:
+    """Rows of columns; a text that is not ``storable`` raises."""
+    return _encode(rows).decode()
 
 
 def load_json(text: str) -> Any:
@@ -77,13 +97,14 @@ def newest_us(values: Values) -> int | None:
 
 def storable(text: str) -> str:
     r"""The text as any database takes it: lone surrogates and NUL become ``\udcff`` and ``\x00``."""
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text.replace("\x00", "\\x00") if "\x00" in text else text
+    if text.isascii() and "\x00" not in text:
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\x00", "\\x00")
 
 
 def history_columns(row: HistoryRow) -> tuple[object, ...]:
-    """A history row in the order of ``HISTORY_COLUMNS``. Texts that are ours alone need no look."""
+    """A history row in the order of ``HISTORY_TYPES``. Texts that are ours alone need no look."""
     return (
         row.order_id,
         row.at_us,

@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
 
 from worker.adapters.journal.memory import CLAIM_S, MEMORY, MemoryJournal
 from worker.adapters.journal.sql import SqlJournal
@@ -29,6 +32,14 @@ async def check(journal: AnyJournal, url: str) -> None:
         await upgrade(url)
     else:
         refuse(found)
+
+
+def file_to_come(url: str) -> Path | None:
+    """The SQLite file that the first start will make; None where there is nothing to make."""
+    if url == MEMORY or not url.startswith("sqlite"):
+        return None
+    path = Path(make_url(url).database or "")
+    return None if path.exists() else path
 
 
 @asynccontextmanager

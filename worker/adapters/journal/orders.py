@@ -1,6 +1,7 @@
-"""The rows of the orders in SQL: claims in one statement, records under the lock of the rows.
+"""The rows of the orders in SQL: reading them, and recording under their lock (``finishing.py`` has a quicker way).
 
-Both take the rows in the order of their ids, so that two workers wait for each other and never in a circle.
+Claims and records take the rows in the order of their ids, so that two workers wait for each other and never in a
+circle.
 
 Versions are merged here, in Python, while the rows are locked, and not in SQL: there is one rule for what is newer
 (that of the core), a tuple of four compares the same everywhere, and an order is one row however many fields it has.
@@ -21,7 +22,6 @@ from sqlalchemy import (
     bindparam,
     case,
     func,
-    literal_column,
     or_,
     select,
     update,
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from worker.adapters.journal.encoding import dump_json, dump_values, load_values, newest_us
 from worker.adapters.journal.statements import Bulk, insert_for
 from worker.adapters.journal.tables import orders
-from worker.core.journal import Claim, OrderOutcome, OrderRow, StoredOrder, Values, contested, recorded
+from worker.core.journal import Claim, OrderOutcome, StoredOrder, Values, contested, recorded
 from worker.core.model import Version
 
 _c = orders.c
@@ -56,7 +56,6 @@ class Orders:
         self._is_sqlite = dialect.name == "sqlite"
         self._insert = insert_for(dialect)
         self._finish = Bulk(dialect, _FINISH, _FINISHED)
-        self._claim = self._claiming()
         self._add = self._insert(orders).on_conflict_do_nothing()
         ids = self._ids()
         read = select(_c.order_id, _c.applied, _c.revision, _c.claimed_by, _c.claim_expires_us, _c.echo_us)
@@ -73,20 +72,6 @@ class Orders:
         return {
             order_id: {name: version for name, (version, _) in values.items()}
             for order_id, values in self.known(connection, order_ids).items()
-        }
-
-    def claim(self, connection: Connection, order_ids: Iterable[int], by: Claim, wall_us: int) -> dict[int, OrderRow]:
-        """Claim these orders, those never seen as well."""
-        values = {"ids": self._list(order_ids), "worker": by.worker, "expires_us": by.expires_us, "wall_us": wall_us}
-        return {
-            row.order_id: OrderRow(
-                values=load_values(row.applied) if row.applied != "{}" else {},
-                revision=row.revision,
-                standing=_claim(row.prior_by, row.prior_expires_us),
-                echo_us=row.echo_us,
-                expires_us=by.expires_us,
-            )
-            for row in connection.execute(self._claim, values)
         }
 
     def record(
@@ -124,32 +109,6 @@ class Orders:
     def _lock_them(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, StoredOrder]:
         rows: Iterable[Row[Any]] = connection.execute(self._lock, {"ids": self._list(order_ids)})
         return {row.order_id: _stored(row) for row in rows}
-
-    def _claiming(self) -> Any:
-        ids = self._ids()
-        fresh = select(
-            ids.c.value,
-            literal_column("'{}'"),
-            literal_column("1"),
-            bindparam("worker"),
-            bindparam("expires_us", type_=BigInteger),
-            bindparam("wall_us", type_=BigInteger),
-        ).order_by(ids.c.value)
-        columns = ["order_id", "applied", "revision", "claimed_by", "claim_expires_us", "touched_us"]
-        statement = self._insert(orders).from_select(columns, fresh)
-        new = statement.excluded
-        return statement.on_conflict_do_update(
-            index_elements=[_c.order_id],
-            set_={
-                "revision": _c.revision + 1,
-                "prior_by": _c.claimed_by,
-                "prior_expires_us": _c.claim_expires_us,
-                "claimed_by": new.claimed_by,
-                "claim_expires_us": case(
-                    (_c.claim_expires_us > new.claim_expires_us, _c.claim_expires_us), else_=new.claim_expires_us
-                ),
-            },
-        ).returning(_c.order_id, _c.applied, _c.revision, _c.prior_by, _c.prior_expires_us, _c.echo_us)
 
     def _ids(self) -> TableValuedAlias:
         if self._is_sqlite:

@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from worker.adapters.journal.archive import add_history, history_bulk
+from worker.adapters.journal.claiming import Claiming, Claims
 from worker.adapters.journal.database import DEADLINE_S, Database
+from worker.adapters.journal.finishing import Finishing, changes_of
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
@@ -23,7 +24,9 @@ class SqlJournal(SqlArchive):
     ) -> None:
         super().__init__(Database(url, deadline_s=deadline_s))
         self._orders = Orders(self.database.dialect)
-        self._add_history = history_bulk(self.database.dialect)
+        self._claiming = Claiming(self.database.dialect)
+        self._finishing = Finishing(self.database.dialect)
+        self._claims = Claims()
         self._worker = worker
         self._claim_us = round(claim_s * 1_000_000)
 
@@ -54,19 +57,32 @@ class SqlJournal(SqlArchive):
         if not order_ids:
             return {}
         by = Claim(self._worker, wall_us + self._claim_us)
-        return await self.database.run(
-            lambda connection: self._orders.claim(connection, order_ids, by, wall_us), single=True
+        handed = await self.database.run(
+            lambda connection: self._claiming.claim(connection, order_ids, by, wall_us),
+            single=not self.database.is_sqlite,
         )
+        self._claims.note(handed)
+        return {order_id: row for order_id, (row, _) in handed.items()}
 
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
         """Take down what came of a batch, in one transaction."""
+        changes = changes_of(self._claims, record)
+        if changes is None:
+            return await self.database.run(lambda connection: self._record(connection, record))
 
-        def work(connection: Connection) -> dict[int, Claim | None]:
-            moved = self._orders.record(connection, record.orders, record.wall_us) if record.orders else {}
-            add_history(connection, self._add_history, record.history)
-            return moved
+        def finish(connection: Connection) -> bool:
+            return self._finishing.finish(connection, changes, record)
 
-        return await self.database.run(work)
+        if self.database.is_sqlite:
+            return await self.database.run(lambda on: {} if finish(on) else self._record(on, record))
+        if await self.database.run(finish, single=True):
+            return {}
+        return await self.database.run(lambda connection: self._record(connection, record))
+
+    def _record(self, connection: Connection, record: BatchRecord) -> dict[int, Claim | None]:
+        moved = self._orders.record(connection, record.orders, record.wall_us) if record.orders else {}
+        self._finishing.add_history(connection, record)
+        return moved
 
     async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
         """Orders whose echo is due, or whose claim ran out long ago."""

@@ -1,0 +1,109 @@
+"""The record of a batch without reading first: the claims handed out what the rows are.
+
+The rows after the call are made from that beforehand, by the rules of the core, and written only where a row is still
+the one that was handed out: a claim since then has raised the revision, a record for an older claim has changed the
+values or the echo. Where a single row is another one, the whole record is made under the lock of the rows instead
+(``orders.py``); ``OrderOutcome`` and merging bear it that some rows have then been written already.
+"""
+
+from typing import Final
+
+from sqlalchemy import Connection, Dialect
+
+from worker.adapters.journal.claiming import Claims
+from worker.adapters.journal.encoding import HISTORY_TYPES, dump_values, history_columns, newest_us
+from worker.adapters.journal.statements import SENT, Rows, parameter
+from worker.core.journal import BatchRecord, OrderOutcome, merged, owed
+
+Change = tuple[object, ...]
+_CHANGE: Final = {
+    "order_id": "bigint",
+    "revision": "bigint",
+    "seen": "text",
+    "seen_echo_us": "bigint",
+    "applied": "text",
+    "newest_us": "bigint",
+    "echo_us": "bigint",
+}
+_SAME: Final = f"""
+    orders.order_id = {SENT}.order_id AND orders.revision = {SENT}.revision AND orders.applied = {SENT}.seen
+    AND orders.echo_us IS NOT DISTINCT FROM {SENT}.seen_echo_us
+"""
+_SET: Final = f"""
+    applied = {SENT}.applied, newest_us = {SENT}.newest_us, claimed_by = NULL, claim_expires_us = NULL,
+    echo_us = {SENT}.echo_us, touched_us =
+"""
+_HISTORY: Final = ", ".join(HISTORY_TYPES)
+
+
+def changes_of(claims: Claims, record: BatchRecord) -> list[Change] | None:
+    """How the rows will be, if they are still as the claims handed them out; None where the claims are not known, and
+    where a claim stays."""
+    changes = [_change(claims, order_id, outcome) for order_id, outcome in record.orders.items()]
+    known = [change for change in changes if change is not None]
+    return known if len(known) == len(changes) else None
+
+
+def _change(claims: Claims, order_id: int, outcome: OrderOutcome) -> Change | None:
+    handed = claims.take(order_id, outcome.revision)
+    if handed is None or not outcome.known:
+        return None
+    row, seen = handed
+    values = merged(row.values, outcome.applied)
+    applied = seen if values is row.values else dump_values(values)
+    echo_us = owed(row.echo_us, outcome)
+    return order_id, row.revision, seen, row.echo_us, applied, newest_us(values), echo_us
+
+
+class Finishing:
+    """The statements for one kind of database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._is_sqlite = dialect.name == "sqlite"
+        self._changes = Rows(dialect, _CHANGE)
+        self._history = Rows(dialect, HISTORY_TYPES)
+        # S608: all names are ours, all values are parameters.
+        self._add = f"INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {self._history.query()}"  # noqa: S608
+        width = self._changes.width
+        changes, wall = self._changes.query(), parameter(dialect, width + 1, "bigint")
+        self._update = f"UPDATE orders SET {_SET} {wall} FROM {changes} WHERE {_SAME}"  # noqa: S608
+        # All or nothing in one statement, which needs no transaction. Locked first, in the order of the ids.
+        self._finish = f"""
+            WITH {SENT} AS MATERIALIZED (SELECT * FROM {changes}),
+            held AS MATERIALIZED (
+                SELECT orders.order_id FROM orders, {SENT} WHERE {_SAME} ORDER BY orders.order_id FOR UPDATE OF orders
+            ),
+            whole AS MATERIALIZED (SELECT count(*) = {parameter(dialect, width + 2, "bigint")} AS held FROM held),
+            finished AS (
+                UPDATE orders SET {_SET} {wall} FROM {SENT}
+                WHERE (SELECT held FROM whole) AND orders.order_id = {SENT}.order_id
+            ),
+            told AS (
+                INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {self._history.query(width + 3)}
+                WHERE (SELECT held FROM whole)
+            )
+            SELECT held FROM whole
+        """  # noqa: S608
+
+    def add_history(self, connection: Connection, record: BatchRecord) -> None:
+        """The history of a record, in one statement."""
+        if record.history:
+            connection.exec_driver_sql(self._add, self._history.parameters([*map(history_columns, record.history)]))
+
+    def finish(self, connection: Connection, changes: list[Change], record: BatchRecord) -> bool:
+        """Write it. False where a row is not the one that was handed out: then the record is still to be made.
+
+        One statement on PostgreSQL; a transaction on SQLite, which may then have written a part of it.
+        """
+        if not changes:
+            self.add_history(connection, record)
+            return True
+        sent = self._changes.parameters(changes)
+        if not self._is_sqlite:
+            rows = [*map(history_columns, record.history)]
+            values = (*sent, record.wall_us, len(changes), *self._history.parameters(rows))
+            return bool(connection.exec_driver_sql(self._finish, values).scalar_one())
+        if connection.exec_driver_sql(self._update, (*sent, record.wall_us)).rowcount != len(changes):
+            return False
+        self.add_history(connection, record)
+        return True

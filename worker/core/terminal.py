@@ -1,0 +1,42 @@
+"""Orders that are over: a status that the journal knows to be terminal is not changed by what comes later.
+
+An update that would change it is dead-lettered for a person to judge, whole, with its other fields. It is let through
+where a replay says so in so many words (header ``ow-allow-terminal``). The same status again is no change.
+"""
+
+from collections.abc import Collection
+
+from worker.core.entry import Entry
+from worker.core.headers import read_history
+from worker.core.journal import OrderRow
+from worker.core.model import Dead, Reason, Update
+from worker.core.times import format_time
+
+STATUS = "status"
+
+
+def barred(entry: Entry, row: OrderRow, terminal: Collection[int]) -> list[tuple[Update, Dead]]:
+    """The updates of an entry that would take its order out of a terminal status, with what is to be done with them.
+
+    Older ones than the known status would not change it: they are superseded like anything else.
+    """
+    known = row.values.get(STATUS)
+    if known is None or known[1] not in terminal:
+        return []
+    version, status = known
+    return [
+        (update, Dead(reason=Reason.TERMINAL_ORDER, detail=_detail(update, status, version.time_us)))
+        for update in entry.updates
+        if version < update.version and update.fields.get(STATUS, status) != status and not _is_allowed(update)
+    ]
+
+
+def _is_allowed(update: Update) -> bool:
+    return read_history(update.delivery.properties.headers).allow_terminal
+
+
+def _detail(update: Update, status: object, since_us: int) -> str:
+    return (
+        f"status: the order has the terminal status {status} since {format_time(since_us)}, and this would change it "
+        f"to {update.fields[STATUS]}; a replay with --allow-terminal does it all the same"
+    )
