@@ -158,6 +158,17 @@ async def test_sync_calls_nothing_gone_that_failed_while_it_looked() -> None:
     assert await indexed_ids(journal) == {"copy-1"}
 
 
+async def test_what_was_there_a_moment_ago_is_gone_when_it_is_not_there_now() -> None:
+    """The look before this one does not count, however lately it was."""
+    journal, queue = MemoryJournal(), FakeQueue([ours(0), ours(1)])
+    await synced(queue, journal)
+    del queue.letters[0]
+    async with queue.taking("kim") as taking:
+        result = await sync(taking, journal, selection(), wall_us=lambda: LATER_US + 1)
+
+    assert result == Synced(found=1, added=0, gone=1, complete=True)
+
+
 async def test_letters_that_are_alike_are_one_in_the_index() -> None:
     """Without a message id nothing tells them apart."""
     alike = [the_brokers(1), the_brokers(1)]

@@ -121,7 +121,8 @@ async def sync(
         found += len(letters)
         progress(found)
     if taking.complete:
-        gone = await index.forget_unseen(selection.sought.queue, start_us - MARGIN_US, wall_us=wall_us())
+        queue = selection.sought.queue
+        gone = await index.forget_unseen(queue, start_us, margin_us=MARGIN_US, wall_us=wall_us())
     return Synced(found=found, added=added, gone=gone, complete=taking.complete)
 
 

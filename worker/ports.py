@@ -161,8 +161,9 @@ class LetterIndex(Protocol):
         """These letters (at most 1,000) are in the queue, whatever the index said; returns how many it knows."""
         ...
 
-    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
-        """Mark as removed what failed before this time and was not ``seen`` since; returns how many letters."""
+    async def forget_unseen(self, queue: str, since_us: int, *, margin_us: int = 0, wall_us: int) -> int:
+        """Mark as removed what was not ``seen`` since that time, and failed more than the margin before it; returns how
+        many letters."""
         ...
 
 

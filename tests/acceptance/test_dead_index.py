@@ -13,10 +13,14 @@ from tests.support.broker import Outside, unique_topology
 from tests.support.tool import Finished, Tool, take_all
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.journal.opening import checked_journal
 from worker.adapters.privatebroker import PrivateBroker
+from worker.core.failures import Failure, dump_failures
 from worker.core.headers import dead_copy
+from worker.core.history import HistoryRow
+from worker.core.journal import BatchRecord
 from worker.core.letterfile import FiledLetter, read_letter
-from worker.core.model import Dead, Properties, Reason, Settlement
+from worker.core.model import Dead, Properties, Reason, Settlement, Version
 
 pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("no_leaks")]
 
@@ -47,9 +51,10 @@ class Desk:
     async def settled(self, count: int) -> None:
         await self.outside.until_ready(self.queue, count)
 
-    async def bury(self, number: int, reason: Reason, *, hours: int = 0) -> None:
-        """A dead letter as the worker makes it, of order ``ORDER + number``."""
-        update = make_update(ORDER + number, status=4, at=NOW_US / 1_000_000, message_id=f"m-{number}")
+    async def bury(self, number: int, reason: Reason, *, hours: int = 0, headers: dict[str, str] | None = None) -> None:
+        """A dead letter as the worker makes it, of order ``ORDER + number``; ``headers`` are of the message then."""
+        message_id = f"m-{number}"
+        update = make_update(ORDER + number, at=NOW_US / 1_000_000, message_id=message_id, headers=headers)
         settlement = Settlement(
             delivery=update.delivery, update=update, disposition=Dead(reason=reason, detail=f"detail {number}")
         )
@@ -145,6 +150,34 @@ async def test_list_does_not_need_the_broker(desk: Desk) -> None:
 async def test_what_cannot_be_meant_is_a_usage_error(desk: Desk, option: tuple[str, str]) -> None:
     """Exit code 2, and what to write instead."""
     await desk.run("list", *option, code=2)
+
+
+async def test_show_tells_what_the_journal_knows(desk: Desk) -> None:
+    """What became of the message before, what its order has now, and so what a replay would do.
+
+    The journal may also be away.
+    """
+    failures = dump_failures([Failure(reason="outcome-unknown", failed_at="2026-11-20T10:00:00.000000Z")])
+    await desk.bury(1, Reason.BUSY, headers={"ow-failures": failures})
+    await desk.settled(1)
+    row = HistoryRow(at_us=NOW_US, disposition="retry", reason="busy", order_id=ORDER + 1, message_id="m-1")
+    others = HistoryRow(at_us=NOW_US, disposition="ack", reason="applied", order_id=ORDER + 1, message_id="m-9")
+    async with checked_journal(f"sqlite:///{desk.tool.directory / 'journal.db'}") as journal:
+        await journal.record(BatchRecord(wall_us=NOW_US, history=[row, others]))
+        await journal.write({ORDER + 1: {"status": (Version(NOW_US + HOUR, -1, NOW_US, "m-9"), 8)}})
+    (letter,) = (await desk.json("show"))["letters"]
+    await desk.settled(1)
+    for_people = await desk.run("show")
+    await desk.settled(1)
+    without = await desk.run("show", JOURNAL_URL="sqlite:///no/such/folder/journal.db")
+
+    assert [(event["outcome"], event["reason"]) for event in letter["history"]] == [("retry", "busy")]
+    assert letter["known"] == {"status": {"value": 8, "occurred_at": "2026-11-21T11:00:00.000000Z"}}
+    assert letter["replay"] == {"would": "superseded", "detail": "status is 8 since 2026-11-21T11:00:00.000000Z"}
+    assert [failure["reason"] for failure in letter["failures"]] == ["outcome-unknown"]
+    assert '  known: {"status": {"value": 8' in for_people.stdout
+    assert "without what the journal knows" in without.stderr
+    assert "busy  order" in without.stdout
 
 
 async def test_an_export_has_everything_and_leaves_the_queue(desk: Desk) -> None:

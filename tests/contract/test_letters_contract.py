@@ -248,6 +248,17 @@ async def test_what_a_whole_look_did_not_see_is_gone(index: LetterIndex, queue: 
     assert await index.forget_unseen(queue, looked_us, wall_us=looked_us) == 0
 
 
+async def test_what_failed_just_before_the_look_may_have_been_overlooked(index: LetterIndex, queue: str) -> None:
+    """Within the margin it is not called gone; what was seen before that look is, however lately."""
+    await index.add([letter(queue, number) for number in range(2)])
+    await index.seen([f"{queue}-c0"], wall_us=NOW + DAY_US - 1)
+
+    gone = await index.forget_unseen(queue, NOW + DAY_US, margin_us=DAY_US // 2, wall_us=NOW)
+
+    assert gone == 1
+    assert await numbers(index, Sought(queue=queue)) == [1]
+
+
 async def test_the_last_holder_of_a_queue_is_known(holders: Holders, queue: str) -> None:
     """A new one takes the place of the one before."""
     await holders.hold(queue, Holder(by="kim", since_us=NOW))

@@ -37,7 +37,9 @@ COMMANDS = {
     "pause": Entry("worker.cli.operate", "pause", "Have the running worker hand everything back and consume nothing."),
     "resume": Entry("worker.cli.operate", "resume", "End that pause, or one of the storm guard."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
-    "dead": Entry("worker.cli.dead", "dead", "Look into the dead-letter queue: how many, why, since when."),
+    "dead": Entry(
+        "worker.cli.dead", "dead", "The dead letters: why and since when; export, discard, bring the index up to date."
+    ),
     "order": Entry("worker.cli.order", "order", "What happened to one order, event by event."),
     "journal": Entry("worker.cli.journal", "journal", "Upgrade the journal's tables; forget what is old."),
     "check": Entry(

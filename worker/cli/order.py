@@ -40,7 +40,9 @@ def order(order_id: OrderId, *, as_json: AsJson = False) -> None:
         )
     rows, known = asyncio.run(_read(url, order_id))
     if as_json:
-        print(json.dumps({"order_id": order_id, "known": _known(known), "events": [_event(row) for row in rows]}))
+        print(
+            json.dumps({"order_id": order_id, "known": known_json(known), "events": [event_json(row) for row in rows]})
+        )
     else:
         _print(order_id, rows, known)
     if not rows and not known:
@@ -58,14 +60,16 @@ async def _read(url: str, order_id: int) -> tuple[list[HistoryRow], Known]:
         return rows, (await journal.known([order_id])).get(order_id, {})
 
 
-def _known(known: Known) -> dict[str, dict[str, Scalar]]:
+def known_json(known: Known) -> dict[str, dict[str, Scalar]]:
+    """The values that are applied, each with when it happened."""
     return {
         name: {"value": value, "occurred_at": format_time(version.time_us)}
         for name, (version, value) in sorted(known.items())
     }
 
 
-def _event(row: HistoryRow) -> dict[str, Any]:
+def event_json(row: HistoryRow) -> dict[str, Any]:
+    """One row of the history."""
     version = row.version
     return {
         "decided_at": format_time(row.at_us),

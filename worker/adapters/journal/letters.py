@@ -62,11 +62,11 @@ def see_letters(connection: Connection, copy_ids: Sequence[str], wall_us: int) -
     return max(0, connection.execute(there.values(values)).rowcount)
 
 
-def remove_unseen(connection: Connection, queue: str, before_us: int, wall_us: int) -> int:
-    """What failed before and was not seen since is gone."""
-    unseen = or_(_c.seen_us.is_(None), _c.seen_us < before_us)
+def remove_unseen(connection: Connection, queue: str, since_us: int, failed_us: int, wall_us: int) -> int:
+    """What failed before ``failed_us`` and was not seen since ``since_us`` is gone."""
+    unseen = or_(_c.seen_us.is_(None), _c.seen_us < since_us)
     gone = update(letters).where(
-        _c.queue == storable(queue), _c.state == LetterState.DEAD.value, _c.failed_us < before_us, unseen
+        _c.queue == storable(queue), _c.state == LetterState.DEAD.value, _c.failed_us < failed_us, unseen
     )
     return max(0, connection.execute(gone.values(state=LetterState.REMOVED.value, state_us=wall_us)).rowcount)
 

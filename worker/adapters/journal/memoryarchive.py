@@ -142,12 +142,12 @@ class MemoryArchive:
             self._seen[copy_id] = wall_us
         return len(there)
 
-    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
+    async def forget_unseen(self, queue: str, since_us: int, *, margin_us: int = 0, wall_us: int) -> int:
         """What nobody saw since is gone."""
         gone = [
             letter.copy_id
-            for letter in self._sought(Sought(queue=queue, until_us=before_us))
-            if self._seen.get(letter.copy_id, INT64_MIN) < before_us
+            for letter in self._sought(Sought(queue=queue, until_us=since_us - margin_us))
+            if self._seen.get(letter.copy_id, INT64_MIN) < since_us
         ]
         return await self.mark(gone, LetterState.REMOVED, wall_us=wall_us)
 

@@ -103,9 +103,10 @@ class SqlArchive:
         """These letters are in the queue."""
         return await self.database.run(lambda on: see_letters(on, copy_ids, wall_us), single=True)
 
-    async def forget_unseen(self, queue: str, before_us: int, *, wall_us: int) -> int:
+    async def forget_unseen(self, queue: str, since_us: int, *, margin_us: int = 0, wall_us: int) -> int:
         """What nobody saw since is gone."""
-        return await self.database.run(lambda on: remove_unseen(on, queue, before_us, wall_us), single=True)
+        failed_us = since_us - margin_us
+        return await self.database.run(lambda on: remove_unseen(on, queue, since_us, failed_us, wall_us), single=True)
 
     async def begin(self, replay: Replay) -> None:
         """Put a replay down."""
