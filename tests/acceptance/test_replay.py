@@ -5,6 +5,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,7 @@ async def test_letters_of_a_foreign_queue_go_where_they_came_from(
     theirs, source = f"{names.dead_queue}.theirs", f"{names.dead_queue}.source"
     await channel.queue_declare(theirs, durable=True, arguments={"x-queue-type": "quorum"})
     dead_to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": theirs}
-    limits = {"x-queue-type": "quorum", "x-max-length": 1, **dead_to}
+    limits: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": 1, **dead_to}
     await channel.queue_declare(source, durable=True, arguments=limits)
     await outside.publish("", source, {"id": 7, "status": 4}, {"id": 8, "status": 4})
     await outside.until_ready(theirs, 1)
