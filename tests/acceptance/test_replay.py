@@ -5,6 +5,7 @@ import json
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,7 @@ async def test_letters_of_a_foreign_queue_go_where_they_came_from(
     theirs, source = f"{names.dead_queue}.theirs", f"{names.dead_queue}.source"
     await channel.queue_declare(theirs, durable=True, arguments={"x-queue-type": "quorum"})
     dead_to = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": theirs}
-    limits = {"x-queue-type": "quorum", "x-max-length": 1, **dead_to}
+    limits: dict[str, Any] = {"x-queue-type": "quorum", "x-max-length": 1, **dead_to}
     await channel.queue_declare(source, durable=True, arguments=limits)
     await outside.publish("", source, {"id": 7, "status": 4}, {"id": 8, "status": 4})
     await outside.until_ready(theirs, 1)
@@ -240,3 +241,32 @@ async def test_letters_of_a_foreign_queue_go_where_they_came_from(
     assert elsewhere["messages_planned"] == 0  # the index knows nothing new of it
     # The queue holds one: the copy pushes the other one out, which is dead now.
     await outside.until_ready(theirs, 1)
+
+
+async def test_letters_are_written_edited_elsewhere_and_brought_back(
+    yard: Graveyard, outside: Outside, queues: Topology, tmp_path: Path
+) -> None:
+    """--to-file leaves the queue as it was; --from-file takes the file's word, and a resume insists on the same file."""
+    await yard.bury([dead_letter(1), dead_letter(2), dead_letter(3)])
+    file = tmp_path / "letters.ndjson"
+    written = await yard.replay("--order", "1", "--order", "2", "--to-file", str(file))
+    await outside.until_ready(queues.dead_queue, 3)
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[1]["event"]["status"] = 8
+    file.write_text("\n".join(map(json.dumps, lines)))
+    plan = await yard.json("--from-file", str(file))
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"\n")
+    changed = await yard.replay("--plan", plan["replay_id"], "--yes")
+    file.write_bytes(whole)
+    done = await yard.json("--plan", plan["replay_id"], "--yes")
+    copies = await take_all(outside, queues.work_queue, 2)
+
+    assert written.code == 0, written.stderr
+    assert (plan["matched"], plan["apply"]) == (2, 2)
+    assert (changed.code, "was changed since" in changed.stderr) == (2, True)
+    assert done["states"]["moved"] == 2
+    assert {copy.routing_key: json.loads(copy.body)["status"] for copy in copies} == {"1": 4, "2": 8}
+    await outside.until_ready(queues.dead_queue, 1)
+    refused = await yard.replay("--from-file", str(file), "--set", "status=8")
+    assert refused.code == 2

@@ -80,7 +80,7 @@ async def test_a_plan_of_many_is_quick_and_flat(url: str, tmp_path: Path) -> Non
     """A process of its own, start included."""
     await fill(url)
     plan, took_s, resident_mb = planned(url, tmp_path)
-    print(f"\nplan of {LETTERS}: {took_s:.1f} s, {resident_mb:.0f} MB resident")
+    print(f"\nplan of {LETTERS}: {took_s:.1f} s, {resident_mb:.0f} MB resident")  # noqa: T201
 
     assert (plan["matched"], plan["apply"], plan["superseded"]) == (LETTERS, LETTERS // 2, LETTERS // 2)
     assert took_s < MOST_S

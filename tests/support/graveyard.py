@@ -55,7 +55,8 @@ class Graveyard:
 
     async def replay(self, *options: str, **settings: str) -> Finished:
         """``order-worker dead replay``, to its end."""
-        return await self.tool.run("dead", "replay", *options, **{"JOURNAL_URL": self.journal_url, **settings})
+        given = {"JOURNAL_URL": self.journal_url, **settings}
+        return await self.tool.run("dead", "replay", *options, stdin=b"", **given)
 
     async def json(self, *options: str, code: int = 0, **settings: str) -> dict[str, Any]:
         """The same with --json, parsed."""

@@ -5,6 +5,7 @@ Every effect on the world goes through one ``Effects``: so it can break at any o
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 from tests.builders import NOW_US, make_update
@@ -34,7 +35,9 @@ from worker.core.model import (
 from worker.core.replayoptions import Options
 from worker.core.versions import standing
 from worker.replay.books import Books, State
+from worker.replay.bringing import FileExecution
 from worker.replay.executing import Execution, Result, Tools
+from worker.replay.filing import LetterFile, plan_file
 from worker.replay.judging import Preparing
 from worker.replay.planning import Plan, make_plan
 
@@ -155,7 +158,18 @@ class Stage:
     async def plan(self, *, edits: Edits = NO_EDITS, replay_id: str = ID, **given: Any) -> Plan:
         """Plan what is in the index."""
         options = Options(queue=QUEUE, exchange="work", edits=("x",) if edits else (), **given)
-        replay = Replay(
+        replay = self._replay(options, replay_id)
+        return await make_plan(self.books, replay, grounds=self.grounds(), edits=edits, wall_us=LATER_US)
+
+    async def plan_file(self, path: Path) -> Plan:
+        """Plan the letters of a file."""
+        options = Options(queue=QUEUE, exchange="work", file=str(path))
+        replay = self._replay(options, ID)
+        preparing = Preparing(schema=self.schema, replay_id=ID, created_us=replay.created_us, options=options)
+        return await plan_file(self.books, replay, LetterFile(path), preparing, grounds=self.grounds())
+
+    def _replay(self, options: Options, replay_id: str) -> Replay:
+        return Replay(
             replay_id=replay_id,
             queue=QUEUE,
             author="kim",
@@ -164,9 +178,10 @@ class Stage:
             created_us=LATER_US,
             changed_us=LATER_US,
         )
-        return await make_plan(self.books, replay, grounds=self.grounds(), edits=edits, wall_us=LATER_US)
 
-    async def execution(self, *, edits: Edits = NO_EDITS, replay_id: str = ID, **tools: Any) -> Execution:
+    async def execution(
+        self, *, edits: Edits = NO_EDITS, replay_id: str = ID, path: Path | None = None, **tools: Any
+    ) -> Execution:
         """An execution of the plan, as another process would begin it."""
         replay = await self.journal.replay(replay_id)
         assert replay is not None
@@ -181,7 +196,10 @@ class Stage:
             "books": self.books, "queue": self.queue, "outlet": self.outlet, "grounds": self.grounds, "holder": "kim",
             "wall_us": lambda: LATER_US,
         }  # fmt: skip
-        return Execution(replay, preparing, Tools(**{**given, **tools}))
+        tool = Tools(**{**given, **tools})
+        if path is not None:
+            return FileExecution(replay, preparing, tool, file=LetterFile(path))
+        return Execution(replay, preparing, tool)
 
     async def execute(self, *, edits: Edits = NO_EDITS, **tools: Any) -> Result:
         """Carry the plan out."""

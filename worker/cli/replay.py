@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from worker.adapters.journal.opening import checked_journal
 from worker.cli.config import start
 from worker.cli.deadqueue import AsJson, Given, MessageIds, OfReason, Orders, Queue, Since, Until, durable
-from worker.cli.replayrun import carry_out, plan_it, sought_replay
+from worker.cli.replayrun import carry_out, plan_it, sought_replay, write_planned
 from worker.cli.replayview import print_outcome, print_plan, print_status
 from worker.config import Settings
 from worker.core.errors import UsageError
@@ -18,6 +19,7 @@ from worker.core.replayoptions import CANARY_WAIT_S, Options, parse_rate
 from worker.replay.books import State
 from worker.replay.care import Ended
 from worker.replay.executing import Result
+from worker.replay.filing import LetterFile
 
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, the oldest of the index first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Carry it out; without it nothing is moved.")]
@@ -41,6 +43,12 @@ AllowTerminal = Annotated[
 ]
 KeepSuperseded = Annotated[
     bool, typer.Option("--keep-superseded", help="Leave letters in the queue that a later value made pointless.")
+]
+ToFile = Annotated[
+    Path | None, typer.Option(metavar="F", help="Write the planned letters to this file, and leave them in the queue.")
+]
+FromFile = Annotated[
+    Path | None, typer.Option(metavar="F", help="Replay the letters of this file, as they are there (edited or not).")
 ]
 Exchange = Annotated[str | None, typer.Option(metavar="E", help="Where copies go, instead of where they came from.")]
 RoutingKey = Annotated[str | None, typer.Option(metavar="K", help="With this key, instead of the producer's.")]
@@ -88,6 +96,8 @@ def replay(
     queue: Queue = None,
     exchange: Exchange = None,
     routing_key: RoutingKey = None,
+    to_file: ToFile = None,
+    from_file: FromFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Put dead letters back to work. Without --yes it only plans: what would apply, what is superseded and by what.
@@ -104,6 +114,10 @@ def replay(
     selecting = any((given != Given(), limit, set_, allow_terminal, keep_superseded, exchange, routing_key))
     if len(named) > 1 or (named and selecting):
         raise UsageError("--plan, --resume and --status take a replay as it was planned: no selection beside them")
+    if to_file is not None and (named or yes or from_file is not None):
+        raise UsageError("--to-file writes what a selection would replay; --from-file --yes brings it back")
+    if from_file is not None and (set_ or limit or given != Given(queue=queue)):
+        raise UsageError("--from-file takes every letter of the file as it is: no selection and no --set beside it")
     if status is not None:
         asyncio.run(_status(url, status, as_json=as_json))
     elif named:
@@ -120,7 +134,10 @@ def replay(
                 **_selection(given, settings),
             )
         )
-        asyncio.run(_plan(settings, url, options, yes=yes, as_json=as_json))
+        if from_file is not None:
+            file = LetterFile(from_file.absolute())
+            options = replace(options, file=str(file.path), digest=file.digest())
+        asyncio.run(_plan(settings, url, options, yes=yes, to_file=to_file, as_json=as_json))
 
 
 def _rate(text: str) -> float:
@@ -146,9 +163,13 @@ async def _status(url: str, replay_id: str, *, as_json: bool) -> None:
         await print_status(journal, await sought_replay(journal, replay_id), as_json=as_json)
 
 
-async def _plan(settings: Settings, url: str, options: Options, *, yes: bool, as_json: bool) -> None:
+async def _plan(
+    settings: Settings, url: str, options: Options, *, yes: bool, to_file: Path | None, as_json: bool
+) -> None:
     async with checked_journal(url) as journal:
         plan = await plan_it(journal, settings, options)
+        if to_file is not None:
+            await write_planned(journal, settings, plan.replay, to_file)
         if not yes:
             print_plan(plan, as_json=as_json)
             return

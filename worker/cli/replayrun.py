@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -23,9 +24,12 @@ from worker.core.forecast import Grounds
 from worker.core.history import ItemState, Replay
 from worker.core.replayoptions import Options, replay_id
 from worker.core.times import format_time
+from worker.exportfile import ExportFile
 from worker.ports import wall_us
 from worker.replay.books import Books, State
+from worker.replay.bringing import FileExecution
 from worker.replay.executing import Execution, Result, Tools
+from worker.replay.filing import LetterFile, export_planned, plan_file
 from worker.replay.judging import Preparing
 from worker.replay.planning import Plan, make_plan
 
@@ -57,14 +61,29 @@ async def plan_it(books: Books, settings: Settings, options: Options) -> Plan:
         created_us=now_us,
         changed_us=now_us,
     )
-    grounds = await _grounds(books, settings)
-    return await make_plan(books, planned, grounds=grounds(), edits=edits, wall_us=now_us)
+    grounds = (await _grounds(books, settings))()
+    if options.file is not None:
+        preparing = _preparing(schema, planned, options, edits)
+        return await plan_file(books, planned, LetterFile(Path(options.file)), preparing, grounds=grounds)
+    return await make_plan(books, planned, grounds=grounds, edits=edits, wall_us=now_us)
+
+
+async def write_planned(books: Books, settings: Settings, replay: Replay, path: Path) -> None:
+    """Write the letters of a plan to a file; they stay in the queue. Raises UsageError, QueueUnusable."""
+    with ExportFile(path) as sink:
+        async with (
+            at_the_queue(settings, replay.queue, holders=books) as queue,
+            queue.taking(this_tool("replay")) as taking,
+        ):
+            written = await export_planned(taking, books, replay.replay_id, sink)
+    say(f"{written} letters are in {path}; `order-worker dead replay --from-file {path} --yes` brings them back")
 
 
 async def carry_out(books: Books, settings: Settings, replay: Replay, options: Options) -> Result:
     """Carry a plan out, as far as it goes. Raises QueueUnusable, BrokerRefused, ConnectionLost (at the beginning)."""
     schema = schema_of(settings)
     edits = parse_edits(options.edits, schema.changes)
+    file = _same_file(options)
     states = Counter(await books.states(replay.replay_id))
     grounds = await _grounds(books, settings)
     async with at_the_queue(settings, options.queue, holders=books) as queue, _publisher(settings) as outlet:
@@ -72,9 +91,23 @@ async def carry_out(books: Books, settings: Settings, replay: Replay, options: O
             tools = Tools(
                 books=books, queue=queue, outlet=outlet, grounds=grounds, holder=this_tool("replay"), told=told.count
             )
-            execution = Execution(replay, _preparing(schema, replay, options, edits), tools)
+            preparing = _preparing(schema, replay, options, edits)
+            if file is None:
+                execution = Execution(replay, preparing, tools)
+            else:
+                execution = FileExecution(replay, preparing, tools, file=file)
             with _signals(execution):
                 return await _watched(execution, books, replay.replay_id, told)
+
+
+def _same_file(options: Options) -> LetterFile | None:
+    """The file that the replay was planned with. UsageError where it is another by now."""
+    if options.file is None:
+        return None
+    file = LetterFile(Path(options.file))
+    if file.digest() != options.digest:
+        raise UsageError(f"{file.path} was changed since this replay was planned: put it back, or plan anew")
+    return file
 
 
 def _preparing(schema: EventSchema, replay: Replay, options: Options, edits: Edits) -> Preparing:

@@ -18,7 +18,6 @@ from worker.core.model import AckReason, Dead, Fields, Reason, Update, Version
 from worker.core.times import format_time
 from worker.core.versions import standing_of
 
-TOO_OLD: Final = "too-old-to-judge"
 STATUS: Final = "status"
 
 
@@ -81,10 +80,8 @@ def forecast_decoded(decoded: Update | Dead, values: Values | None, grounds: Gro
 
 
 def _judged(fields: Fields, version: Version, values: Values | None, grounds: Grounds) -> Forecast:
-    if values is None:
-        if version.time_us < grounds.horizon_us:
-            return _too_old(version, grounds)
-        return _APPLIES
+    if not values:
+        return _APPLIES if version.time_us >= grounds.horizon_us else _too_old(version, grounds)
     reason = standing_of(fields, version, {name: known for name, (known, _) in values.items()})
     if reason is not None:
         duplicate = reason is AckReason.DUPLICATE
@@ -97,7 +94,7 @@ def _judged(fields: Fields, version: Version, values: Values | None, grounds: Gr
 def _too_old(version: Version, grounds: Grounds) -> Forecast:
     happened, horizon = format_time(version.time_us), format_time(grounds.horizon_us)
     why = f"it happened {happened}, and what was applied before {horizon} may be forgotten (JOURNAL_RETENTION_DAYS)"
-    return Forecast(kind=Kind.RETURNS, detail=f"{TOO_OLD}: {why}")
+    return Forecast(kind=Kind.RETURNS, detail=f"{Reason.TOO_OLD_TO_JUDGE.value}: {why}")
 
 
 def _by_what(fields: Fields, values: Values, *, duplicate: bool) -> str:

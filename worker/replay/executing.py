@@ -15,7 +15,7 @@ import structlog
 
 from worker.core.deadletter import DeadLetter, letter_key
 from worker.core.errors import ConnectionLost, CopyFailed, JournalUnavailable, QueueHeld
-from worker.core.history import ItemState, LetterState, Replay
+from worker.core.history import ItemState, LetterState, Replay, ReplayItem
 from worker.core.model import Dead
 from worker.ports import Clock, DeadLetters, Outlet, Taking, WallClock, wall_us
 from worker.replay.books import PAGE, Books, State
@@ -30,7 +30,7 @@ WINDOW = 500
 PATIENCE_S = 60.0
 MOST_PROBLEMS = 20
 _AWAY = (ConnectionLost, CopyFailed, JournalUnavailable)
-_FINISHED = (ItemState.MOVED, ItemState.SUPERSEDED)
+FINISHED = (ItemState.MOVED, ItemState.SUPERSEDED)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class Execution:
 
     def __init__(self, replay: Replay, preparing: Preparing, tools: Tools) -> None:
         self._id = replay.replay_id
+        self._edited = bool(preparing.edits)
         self._preparing = preparing
         self._tools = tools
         self._books = tools.books
@@ -94,7 +95,7 @@ class Execution:
 
         Raises QueueUnusable, BrokerRefused, and others that a person has to look at.
         """
-        if self._preparing.edits and (refused := await self._steadily(self._check)) is not None:
+        if self._edited and (refused := await self._steadily(self._check)) is not None:
             return refused
         began = False
         try:
@@ -195,20 +196,18 @@ class Execution:
         """Whether every edited body that is still to go is an event. None: it is."""
         return await self._take(self._check_all)
 
+    def _problem(self, item: ReplayItem, letter: DeadLetter) -> list[str]:
+        decoded = self._preparing.prepare(item, letter, now_us=self._tools.wall_us()).decoded
+        return [f"{item.copy_id}: {decoded.detail}"] if isinstance(decoded, Dead) else []
+
     async def _check_all(self, taking: Taking) -> Result | None:
         problems: list[str] = []
         windows = taking.windows(WINDOW)
         while not self._stopping.is_set() and (window := await anext(windows, None)) is not None:
-            now_us = self._tools.wall_us()
             for item, letter in await self._found(window):
                 if item.state is ItemState.PLANNED:
-                    decoded = self._preparing.prepare(item, letter, now_us=now_us).decoded
-                    if isinstance(decoded, Dead):
-                        problems.append(f"{item.copy_id}: {decoded.detail}")
-        if not problems:
-            return None
-        detail = f"{len(problems)} edited letters are no events; nothing was moved"
-        return Result(ended=Ended.REFUSED, detail=detail, problems=tuple(problems[:MOST_PROBLEMS]))
+                    problems += self._problem(item, letter)
+        return refusal(problems)
 
     async def _work(self) -> Result | None:
         """One taking, until nothing of the plan is open. None: that is so."""
@@ -236,8 +235,8 @@ class Execution:
     async def _bring(self, taking: Taking, found: Sequence[Planned]) -> int:
         # What the broker made has its producer's id, and two of them may have the same one: a second copy of the first
         # does no harm, a loss of the second would.
-        done = [each for each in found if each[0].state in _FINISHED and is_ours(each[1])]
-        again = [each for each in found if each[0].state in _FINISHED and not is_ours(each[1])]
+        done = [each for each in found if each[0].state in FINISHED and is_ours(each[1])]
+        again = [each for each in found if each[0].state in FINISHED and not is_ours(each[1])]
         await self._moving.finish(taking, done)
         await self._moving.bring(taking, again)
         planned = [each for each in found if each[0].state is ItemState.PLANNED]
@@ -265,3 +264,11 @@ class Execution:
                 await self._books.mark(copies, LetterState.REMOVED, wall_us=self._tools.wall_us())
                 self._progress(ItemState.MISSING, len(gone))
         return None
+
+
+def refusal(problems: Sequence[str]) -> Result | None:
+    """The result where edited letters are no events; None where all are."""
+    if not problems:
+        return None
+    detail = f"{len(problems)} edited letters are no events; nothing was moved"
+    return Result(ended=Ended.REFUSED, detail=detail, problems=tuple(problems[:MOST_PROBLEMS]))
