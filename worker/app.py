@@ -30,6 +30,7 @@ from worker.core.budget import prefetch_in_use
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.errors import ConnectionLost, JournalUnavailable, UsageError
+from worker.core.journal import LATE_S
 from worker.core.outcome import Outcomes
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
@@ -46,8 +47,6 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 DISTRIBUTION = "order-update-worker"
-LATE_S = 30.0
-"""The latest that the platform may execute a call after we gave it up (design, Promises)."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -97,17 +97,19 @@ class Echoes:
         rows, at_us = await self._journal.claim(order_ids), self._wall_us()
         fields: dict[int, Fields] = {order_id: values for order_id, row in rows.items() if (values := values_of(row))}
         judgement = await self._caller.call(fields) if fields else Judgement(call=Call.ANSWERED)
+        ended_us = self._wall_us()
         echoed = self._echoed(rows, fields, judgement)
         outcomes = {
             order_id: outcome_of(
                 row,
                 applied={},
                 known=judgement.call is not Call.UNKNOWN or order_id not in fields,
+                sent_us=ended_us if order_id in fields else None,
                 echoed_at_us=at_us if order_id in echoed else None,
             )
             for order_id, row in rows.items()
         }
-        await self._journal.record(BatchRecord(wall_us=self._wall_us(), orders=outcomes))
+        await self._journal.record(BatchRecord(wall_us=ended_us, orders=outcomes))
         self._counts["echoed"] += len(echoed.intersection(fields))
         return bool(echoed)
 

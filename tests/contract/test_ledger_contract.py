@@ -101,6 +101,16 @@ async def test_who_was_overtaken_learns_it(pair: Pair, one: int) -> None:
     assert (await claim(pair.a, one)).values == applied(5)
 
 
+async def test_who_was_overtaken_owes_an_echo(pair: Pair, one: int) -> None:
+    """Its call may have gone out after the other one had waited for it and sent the echo."""
+    first = await claim(pair.a, one)
+    second = await claim(pair.b, one)
+    await pair.b.record(record_of(one, OrderOutcome(revision=second.revision, overtaken_us=EXPIRES)))
+    await pair.a.record(record_of(one, OrderOutcome(revision=first.revision, overtaken_us=2 * EXPIRES)))
+
+    assert (await claim(pair.a, one)).echo_us == 2 * EXPIRES
+
+
 async def test_an_expiry_never_shrinks(pair: Pair, one: int) -> None:
     """A worker whose clock is behind must not shorten what another one is waited for."""
     await claim(pair.a, one, NOW)

@@ -55,3 +55,16 @@ def test_an_echo_is_cleared_only_by_the_call_that_was_it() -> None:
     assert recorded(owed, OrderOutcome(revision=0, echoed_us=5)).echo_us is None
     assert recorded(owed, OrderOutcome(revision=0, echoed_us=5, echo_us=9)).echo_us == 9
     assert recorded(owed, OrderOutcome(revision=0, echoed_us=4)).echo_us == 5
+
+
+def test_who_was_overtaken_owes_an_echo_of_its_own() -> None:
+    """The other one may have sent its echo before the call that was overtaken went out. A later echo covers both."""
+    stored, first = claimed(NOTHING, Claim("a", 50))
+    stored, second = claimed(stored, Claim("b", 60))
+    stored = recorded(stored, OrderOutcome(revision=second.revision, overtaken_us=55))
+    late = OrderOutcome(revision=first.revision, overtaken_us=70)
+
+    assert stored.echo_us is None
+    assert recorded(stored, late).echo_us == 70
+    assert recorded(recorded(stored, OrderOutcome(revision=second.revision, echo_us=90)), late).echo_us == 90
+    assert recorded(stored, OrderOutcome(revision=first.revision)).echo_us is None

@@ -92,6 +92,7 @@ async def test_a_call_that_is_executed_late_is_undone_by_an_echo(world: World) -
     world.platform.model.values[1]["status"] = 1001
     world.may_step_back = True
     await world.until(lambda: world.status_of(1) == 2, 120.0)
+    await world.until(lambda: world.pipeline.counts["echoed"])
     await world.until_settled()
 
     assert world.pipeline.counts["echoed"] == 1

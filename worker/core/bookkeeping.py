@@ -2,13 +2,14 @@
 
 An outcome is *known* unless the call may still be executed. An echo is owed by whoever found a claim standing: its call
 may be executed after ours, and nobody else can know any more (``journal.py``). It is due when that claim has expired.
+And it is owed by whoever finds somebody else's claim after the call: our own may have expired before we sent anything.
 """
 
 from collections.abc import Mapping, Sequence
 
 from worker.core.headers import read_history
 from worker.core.history import HistoryRow
-from worker.core.journal import BatchRecord, OrderOutcome, OrderRow, Values
+from worker.core.journal import LATE_S, BatchRecord, OrderOutcome, OrderRow, Values
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
 from worker.core.request import Request
 from worker.core.verdict import Call, Judgement
@@ -32,24 +33,30 @@ def record_of(
             row,
             applied=applied.get(order_id, {}),
             known=judgement.call is not Call.UNKNOWN or order_id not in request.fields,
+            sent_us=wall_us if order_id in request.fields else None,
         )
         for order_id, row in rows.items()
     }
     return BatchRecord(wall_us=wall_us, orders=orders, history=history_of(settlements, wall_us=wall_us, worker=worker))
 
 
-def outcome_of(row: OrderRow, *, applied: Values, known: bool, echoed_at_us: int | None = None) -> OrderOutcome:
-    """What became of one order. ``echoed_at_us``: its known values were sent at that time, and applied.
+def outcome_of(
+    row: OrderRow, *, applied: Values, known: bool, sent_us: int | None, echoed_at_us: int | None = None
+) -> OrderOutcome:
+    """What became of one order. ``sent_us``: when the call was over, None if there was none for this order.
 
-    That is the echo of everything that was due by then, a claim that had expired included.
+    ``echoed_at_us``: its known values were sent at that time, and applied. That is the echo of everything that was due
+    by then, a claim that had expired included.
     """
     owed = None if row.standing is None else row.standing.expires_us
+    late_us = 0 if known else round(LATE_S * 1_000_000)
     return OrderOutcome(
         revision=row.revision,
         applied=applied,
         known=known,
         echo_us=None if _is_due(owed, echoed_at_us) else owed,
         echoed_us=row.echo_us if _is_due(row.echo_us, echoed_at_us) else None,
+        overtaken_us=None if sent_us is None else sent_us + late_us,
     )
 
 

@@ -7,7 +7,8 @@ So the row of an order has, beside the greatest applied version and value of eac
 - a *claim* (worker, expiry): a call is or may be under way. The record of a known outcome clears it, if the revision is
   still the one of that claim; an unknown outcome leaves it standing, and so does a crash;
 - an *echo* that is owed: whoever applied something over another's claim sends the greatest values once more after that
-  claim's expiry, because the other call may have been executed last.
+  claim's expiry, because the other call may have been executed last. Who was overtaken owes one as well: a process that
+  is frozen between its claim and its call sends when nobody waits for it any more.
 
 ``claimed`` and ``recorded`` are the whole of the rules. Every journal follows them: in memory by calling them, in SQL
 by one statement for the first and by calling the second under the lock of the row. All times are wall clock,
@@ -20,6 +21,9 @@ from typing import NamedTuple
 
 from worker.core.history import HistoryRow, IndexedLetter
 from worker.core.model import Scalar, Version
+
+LATE_S = 30.0
+"""The latest that the platform may execute a call after we gave it up (design, Promises)."""
 
 Values = Mapping[str, tuple[Version, Scalar]]
 """By field: the version that was applied, and the value."""
@@ -59,6 +63,9 @@ class OrderOutcome:
     an echo is owed from then on. ``echoed_us``: the echo that the claim handed out and that this call was; it is
     cleared, unless somebody noted a later one meanwhile.
 
+    ``overtaken_us``: when the call can be executed no longer; an echo is owed from then on if somebody claimed the
+    order after us, because that one may have waited for us in vain. None where nothing was sent.
+
     A known outcome clears the claim, and with it what the row knew of the claim before. So whoever found one standing
     owes the echo from its expiry on, even where nothing was applied: nobody else can know any more.
     """
@@ -68,6 +75,7 @@ class OrderOutcome:
     known: bool = True
     echo_us: int | None = None
     echoed_us: int | None = None
+    overtaken_us: int | None = None
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -103,12 +111,13 @@ def claimed(stored: StoredOrder, by: Claim) -> tuple[StoredOrder, OrderRow]:
 
 def recorded(stored: StoredOrder, outcome: OrderOutcome) -> StoredOrder:
     """The row after the call, whoever else claimed the order meanwhile."""
-    ours = stored.revision == outcome.revision
+    ours = not contested(stored, outcome)
+    left = None if stored.echo_us == outcome.echoed_us else stored.echo_us
     return StoredOrder(
         values=merged(stored.values, outcome.applied),
         revision=stored.revision,
         claim=None if ours and outcome.known else stored.claim,
-        echo_us=_owed(stored.echo_us, outcome),
+        echo_us=_latest(left, outcome.echo_us, None if ours else outcome.overtaken_us),
     )
 
 
@@ -123,8 +132,5 @@ def merged(known: Values, applied: Values) -> Values:
     return {**known, **newer} if newer else known
 
 
-def _owed(stored_us: int | None, outcome: OrderOutcome) -> int | None:
-    left = None if stored_us == outcome.echoed_us else stored_us
-    if left is None or outcome.echo_us is None:
-        return outcome.echo_us if left is None else left
-    return max(left, outcome.echo_us)
+def _latest(*times_us: int | None) -> int | None:
+    return max((time_us for time_us in times_us if time_us is not None), default=None)
