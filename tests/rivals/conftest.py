@@ -1,4 +1,4 @@
-"""Who may consume without configuring anything, a journal for each run, and the figures of all runs, told at the end."""
+"""A user who may configure nothing, a journal for each run, and the figures of all runs, told at the end."""
 
 import shutil
 from collections.abc import Callable

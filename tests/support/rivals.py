@@ -38,8 +38,8 @@ ORDERS = range(1, 201)
 PER_ORDER = 100
 LATENCY_S = (0.005, 0.06)
 WINDOW = 500
-AHEAD = 2000
-"""Events that wait in the queue when the workers begin; the others come while they work."""
+EVENTS_PER_CALL = 150
+"""More than calls ever take along here, so a part of the load makes more calls than this tells."""
 POLL_S = 0.1
 AGREED_S = 150.0
 """Claims of a worker that was killed are looked after 60 s after they expired, and that took 32 s."""
@@ -110,18 +110,11 @@ class Rivals:
         With ``kills``, that often one of the two is killed in the middle of its work, and another one started.
         """
         keys = self._events()
-        await self.publish(keys[:AHEAD])
         workers = list(await asyncio.gather(self.start(), self.start()))
-        publishing = asyncio.create_task(self.publish(keys[AHEAD:]), name="publish")
-        try:
-            for _ in range(kills):
-                await self._progress(self._chance.randint(20, 120))
-                place = self._chance.randrange(2)
-                workers[place].send(signal.SIGKILL)
-                assert await workers[place].ended() == -signal.SIGKILL
-                workers[place] = await self.start()
-        finally:
-            await publishing
+        part = len(keys) // (kills + 1)
+        for number in range(kills):
+            await self._kill_amid(workers, keys[number * part : (number + 1) * part])
+        await self.publish(keys[kills * part :])
         await self.until_all_seen()
 
     def _events(self) -> list[Key]:
@@ -130,6 +123,18 @@ class Rivals:
         if self.shuffled:
             self._chance.shuffle(keys)
         return keys
+
+    async def _kill_amid(self, workers: list[WorkerProcess], keys: Sequence[Key]) -> None:
+        """Kill one of the two while these events come in, and put another one in its place."""
+        publishing = asyncio.create_task(self.publish(keys), name="publish")
+        try:
+            await self._progress(self._chance.randint(2, max(3, len(keys) // EVENTS_PER_CALL)))
+            place = self._chance.randrange(len(workers))
+            workers[place].send(signal.SIGKILL)
+            assert await workers[place].ended() == -signal.SIGKILL
+            workers[place] = await self.start()
+        finally:
+            await publishing
 
     async def publish(self, keys: Sequence[Key]) -> None:
         """Publish these events, confirmed."""
