@@ -56,7 +56,9 @@ class Runs:
             async with alive:
                 return await self._run(seed, kills, PROGRAM, PER_ORDER, at_work)
 
-        return dict(zip(seeds, await asyncio.gather(*map(one, seeds)), strict=True))
+        async with asyncio.TaskGroup() as group:
+            tasks = {seed: group.create_task(one(seed), name=f"run {seed}") for seed in seeds}
+        return {seed: task.result() for seed, task in tasks.items()}
 
     async def _run(
         self, seed: int, kills: int, program: Sequence[str], per_order: int, at_work: asyncio.Semaphore

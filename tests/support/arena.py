@@ -43,6 +43,8 @@ from worker.simulator.server import Simulator
 ORDERS = range(1, 101)
 PREFETCH = 200
 POLL_S = 0.02
+START_S = 60.0
+"""Imports alone take their time where a dozen processes share two cores."""
 BUSY = {"PREFETCH": str(PREFETCH), "MAX_BATCH": "20", "CALL_TIMEOUT_S": "2", "DRAIN_GRACE_S": "10"}
 """Many small calls, so that a fault always meets some in flight and some being settled."""
 
@@ -145,7 +147,7 @@ class Arena:
         self.settings["ADMIN_PORT"] = str(free_port())
         worker = await WorkerProcess.start(self.settings | settings, cwd=self.folder, program=program)
         self.workers.append(worker)
-        await worker.until_heard("worker.ready")
+        await worker.until_heard("worker.ready", deadline_s=START_S)
         return worker
 
     @property

@@ -66,6 +66,26 @@ async def owed(journal: Database) -> int:
     return await journal.run(count, single=True)
 
 
+async def until_agreed(arena: Arena, journal: Database, *, deadline_s: float = AGREED_S) -> None:
+    """Wait until nothing is ready in the work queue, and nobody owes an echo or holds a claim."""
+
+    async def open_ones() -> str:
+        async with arena.outside() as person:
+            ready = await person.ready(arena.names.work_queue)
+        still = await owed(journal)
+        return f"{ready} messages are ready, {still} orders are claimed or owed an echo" if ready or still else ""
+
+    await until_none(open_ones, arena, deadline_s=deadline_s)
+
+
+async def until_none(what: Callable[[], Awaitable[str]], arena: Arena, *, deadline_s: float) -> None:
+    """Wait until there is nothing more to say. AssertionError with the last of it where that takes too long."""
+    deadline = time.monotonic() + deadline_s
+    while left := await what():
+        assert time.monotonic() < deadline, f"{left}; the worker said:\n{arena.worker.output[-6000:]}"
+        await asyncio.sleep(POLL_S)
+
+
 @dataclass(slots=True)
 class Rivals:
     """One run. ``passive_url`` is the broker's address for a user who may not configure anything.
@@ -157,11 +177,11 @@ class Rivals:
 
     async def until_all_seen(self, *, deadline_s: float = 90.0) -> None:
         """Wait until every order once had its greatest version on the platform, whatever it shows now."""
-        await self._until_none(self._unseen, deadline_s=deadline_s)
+        await until_none(self._unseen, self.arena, deadline_s=deadline_s)
 
     async def agreed(self, *, deadline_s: float = AGREED_S) -> None:
         """Wait until the queue is empty and nobody owes an echo or holds a claim."""
-        await self._until_none(self._unsettled, deadline_s=deadline_s)
+        await until_agreed(self.arena, self._journal, deadline_s=deadline_s)
 
     async def ended(self) -> Verdict:
         """End both workers in good order; the accounts, with what is left in the queues."""
@@ -173,17 +193,3 @@ class Rivals:
     async def _unseen(self) -> str:
         lost = self.arena.accounting.verdict(alone=False).problems.get("lost", [])
         return f"{len(lost)} events not applied yet" if lost else ""
-
-    async def _unsettled(self) -> str:
-        async with self.arena.outside() as person:
-            ready = await person.ready(self.arena.names.work_queue)
-        open_ones = await owed(self._journal)
-        return (
-            f"{ready} messages are ready, {open_ones} orders are claimed or owed an echo" if ready or open_ones else ""
-        )
-
-    async def _until_none(self, what: Callable[[], Awaitable[str]], *, deadline_s: float) -> None:
-        deadline = time.monotonic() + deadline_s
-        while left := await what():
-            assert time.monotonic() < deadline, f"{left}; the worker said:\n{self.arena.worker.output[-6000:]}"
-            await asyncio.sleep(POLL_S)
