@@ -9,7 +9,7 @@ from tests.rivals.conftest import JournalOf
 from tests.support.rivals import Rivals
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
 ALERT = "?heartbeat=1"
 """The broker gives a silent worker up after 3 s."""

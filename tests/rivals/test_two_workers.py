@@ -18,7 +18,7 @@ from tests.support.rivals import PER_ORDER, Rivals
 from tests.support.workerprocess import PROGRAM
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
 
 IMPATIENT = ("tests.support.impatient",)
 UNCLAIMED = ("tests.support.unclaimed",)
@@ -121,7 +121,7 @@ async def test_without_claims_and_revisions_it_goes_wrong(runs: Runs) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 async def test_every_order_is_right_in_20_of_20_runs(runs: Runs) -> None:
     """20,000 events each, and nobody is killed."""
     for verdict in (await runs.all(SEEDS)).values():
@@ -129,7 +129,7 @@ async def test_every_order_is_right_in_20_of_20_runs(runs: Runs) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 async def test_every_order_is_right_in_10_of_10_runs_with_kills(runs: Runs) -> None:
     """20,000 events each, and kill -9 of either worker three times in between."""
     for verdict in (await runs.all(KILLED_SEEDS, kills=KILLS)).values():

@@ -175,7 +175,7 @@ class Rivals:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    async def until_all_seen(self, *, deadline_s: float = 90.0) -> None:
+    async def until_all_seen(self, *, deadline_s: float = 180.0) -> None:
         """Wait until every order once had its greatest version on the platform, whatever it shows now."""
         await until_none(self._unseen, self.arena, deadline_s=deadline_s)
 
