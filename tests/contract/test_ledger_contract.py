@@ -80,6 +80,15 @@ async def test_an_unknown_outcome_leaves_the_claim(pair: Pair, one: int) -> None
     assert (await claim(pair.b, one, NOW + SECOND)).standing == Claim("a", EXPIRES)
 
 
+async def test_a_call_that_was_given_up_late_is_waited_for_longer(pair: Pair, one: int) -> None:
+    """Whoever comes next is told the time from which on it cannot be executed any more."""
+    row = await claim(pair.a, one)
+    late = OrderOutcome(revision=row.revision, known=False, over_us=EXPIRES + 7)
+    await pair.a.record(record_of(one, late))
+
+    assert (await claim(pair.b, one, NOW + SECOND)).standing == Claim("a", EXPIRES + 7)
+
+
 async def test_a_claim_without_record_stands(pair: Pair, one: int) -> None:
     """A crash between claim and record; an expired claim is handed out like any other, and so is one's own."""
     await claim(pair.a, one)
@@ -105,8 +114,8 @@ async def test_who_was_overtaken_owes_an_echo(pair: Pair, one: int) -> None:
     """Its call may have gone out after the other one had waited for it and sent the echo."""
     first = await claim(pair.a, one)
     second = await claim(pair.b, one)
-    await pair.b.record(record_of(one, OrderOutcome(revision=second.revision, overtaken_us=EXPIRES)))
-    await pair.a.record(record_of(one, OrderOutcome(revision=first.revision, overtaken_us=2 * EXPIRES)))
+    await pair.b.record(record_of(one, OrderOutcome(revision=second.revision, over_us=EXPIRES)))
+    await pair.a.record(record_of(one, OrderOutcome(revision=first.revision, over_us=2 * EXPIRES)))
 
     assert (await claim(pair.a, one)).echo_us == 2 * EXPIRES
 

@@ -21,7 +21,7 @@ def test_who_is_overtaken_waits_for_as_long_as_its_own_call_may_be_executed(
     expected: int | None,
 ) -> None:
     """Not at all after an answer; as long as the platform may be late without one."""
-    assert outcome_of(ROW, applied={}, known=known, sent_us=sent_us).overtaken_us == expected
+    assert outcome_of(ROW, applied={}, known=known, sent_us=sent_us).over_us == expected
 
 
 def test_whoever_found_a_claim_owes_an_echo_from_its_expiry_on() -> None:

@@ -61,10 +61,19 @@ def test_who_was_overtaken_owes_an_echo_of_its_own() -> None:
     """The other one may have sent its echo before the call that was overtaken went out. A later echo covers both."""
     stored, first = claimed(NOTHING, Claim("a", 50))
     stored, second = claimed(stored, Claim("b", 60))
-    stored = recorded(stored, OrderOutcome(revision=second.revision, overtaken_us=55))
-    late = OrderOutcome(revision=first.revision, overtaken_us=70)
+    stored = recorded(stored, OrderOutcome(revision=second.revision, over_us=55))
+    late = OrderOutcome(revision=first.revision, over_us=70)
 
     assert stored.echo_us is None
     assert recorded(stored, late).echo_us == 70
     assert recorded(recorded(stored, OrderOutcome(revision=second.revision, echo_us=90)), late).echo_us == 90
     assert recorded(stored, OrderOutcome(revision=first.revision)).echo_us is None
+
+
+def test_a_call_that_was_given_up_late_is_waited_for_longer() -> None:
+    """It had to wait for a token, or was made twice. A claim never gets shorter, and an answer ends it as ever."""
+    stored, row = claimed(NOTHING, Claim("a", 50))
+
+    assert recorded(stored, OrderOutcome(revision=row.revision, known=False, over_us=70)).claim == Claim("a", 70)
+    assert recorded(stored, OrderOutcome(revision=row.revision, known=False, over_us=40)).claim == Claim("a", 50)
+    assert recorded(stored, OrderOutcome(revision=row.revision, over_us=70)).claim is None

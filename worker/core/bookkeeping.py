@@ -56,7 +56,7 @@ def outcome_of(
         known=known,
         echo_us=None if _is_due(owed, echoed_at_us) else owed,
         echoed_us=row.echo_us if _is_due(row.echo_us, echoed_at_us) else None,
-        overtaken_us=None if sent_us is None else sent_us + late_us,
+        over_us=None if sent_us is None else sent_us + late_us,
     )
 
 

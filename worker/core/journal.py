@@ -63,8 +63,10 @@ class OrderOutcome:
     an echo is owed from then on. ``echoed_us``: the echo that the claim handed out and that this call was; it is
     cleared, unless somebody noted a later one meanwhile.
 
-    ``overtaken_us``: when the call can be executed no longer; an echo is owed from then on if somebody claimed the
-    order after us, because that one may have waited for us in vain. None where nothing was sent.
+    ``over_us``: when the call can be executed no longer, None where nothing was sent. If somebody claimed the order
+    after us, an echo is owed from then on: that one may have waited for us in vain. If nobody did and the outcome is
+    unknown, the claim stands until then at least: a call that had to wait for its token was given up later than a claim
+    expects.
 
     A known outcome clears the claim, and with it what the row knew of the claim before. So whoever found one standing
     owes the echo from its expiry on, even where nothing was applied: nobody else can know any more.
@@ -75,7 +77,7 @@ class OrderOutcome:
     known: bool = True
     echo_us: int | None = None
     echoed_us: int | None = None
-    overtaken_us: int | None = None
+    over_us: int | None = None
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -112,12 +114,15 @@ def claimed(stored: StoredOrder, by: Claim) -> tuple[StoredOrder, OrderRow]:
 def recorded(stored: StoredOrder, outcome: OrderOutcome) -> StoredOrder:
     """The row after the call, whoever else claimed the order meanwhile."""
     ours = not contested(stored, outcome)
+    claim = stored.claim
+    if ours and claim is not None:
+        claim = None if outcome.known else Claim(claim.worker, max(claim.expires_us, outcome.over_us or 0))
     left = None if stored.echo_us == outcome.echoed_us else stored.echo_us
     return StoredOrder(
         values=merged(stored.values, outcome.applied),
         revision=stored.revision,
-        claim=None if ours and outcome.known else stored.claim,
-        echo_us=_latest(left, outcome.echo_us, None if ours else outcome.overtaken_us),
+        claim=claim,
+        echo_us=_latest(left, outcome.echo_us, None if ours else outcome.over_us),
     )
 
 
