@@ -1,6 +1,6 @@
 """Two workers forced onto the same orders: a work queue that feeds both at once, one journal, one platform, the books.
 
-async with Rivals(broker, tmp_path, journal_url=url, passive_url=passive_url, seed=1) as rivals:
+async with Rivals(node, folder, journal_url, passive_url, seed) as rivals:
     await rivals.compete()                  # 20,000 events of 200 orders; kills=3: kill -9 of either in between
     await rivals.agreed()                   # nothing queued, nothing owed
     verdict = await rivals.ended()
