@@ -515,9 +515,10 @@ async def test_a_rate_is_kept() -> None:
 # -- by way of a file -------------------------------------------------------------------------------------------------
 
 
-def write(
-    path: Path, letters: Sequence[DeadLetter], edit: Callable[[dict[str, Any]], None] = lambda line: None
-) -> None:
+Edit = Callable[[dict[str, Any]], None]
+
+
+def write(path: Path, letters: Sequence[DeadLetter], edit: Edit = lambda line: None) -> None:
     """A file of these letters, each edited."""
     lines = [json.loads(letter_line(letter)) for letter in letters]
     for line in lines:
@@ -629,3 +630,16 @@ def test_a_line_that_is_no_letter_is_named(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(UsageError, match="line 2: "):
         list(LetterFile(path).portions())
+
+
+async def test_what_another_replay_moved_stays_known_as_moved() -> None:
+    """Two plans may hold the same letter; the second one finds it missing, and the index keeps the truth."""
+    stage = await bad_night()
+    await stage.plan(order_ids=(1,), replay_id="r-other")
+    await stage.plan(order_ids=(1,))
+    await stage.execute()
+    other = await (await stage.execution(replay_id="r-other")).run()
+
+    assert other.ended is Ended.DONE
+    assert set((await stage.states("r-other")).values()) == {ItemState.MISSING}
+    assert len(await stage.journal.page(Sought(queue="dead", state=LetterState.REPLAYED))) == 2

@@ -246,7 +246,7 @@ async def test_letters_of_a_foreign_queue_go_where_they_came_from(
 async def test_letters_are_written_edited_elsewhere_and_brought_back(
     yard: Graveyard, outside: Outside, queues: Topology, tmp_path: Path
 ) -> None:
-    """--to-file leaves the queue as it was; --from-file takes the file's word, and a resume insists on the same file."""
+    """--to-file leaves the queue as it was; --from-file takes the file's word, as long as it is the same file."""
     await yard.bury([dead_letter(1), dead_letter(2), dead_letter(3)])
     file = tmp_path / "letters.ndjson"
     written = await yard.replay("--order", "1", "--order", "2", "--to-file", str(file))

@@ -95,3 +95,21 @@ async def test_a_canary_that_fails_stops_the_rest(broker: PrivateBroker, tmp_pat
         assert plan["matched"] == 10
         assert resumed["states"]["moved"] == 10
         assert rest["plan"]["matched"] == 3
+
+
+async def test_a_terminal_order_takes_a_replay_only_where_that_is_said(broker: PrivateBroker, tmp_path: Path) -> None:
+    """The plan knows that it would come straight back; --allow-terminal makes the worker send it."""
+    async with DeadWorld(broker, tmp_path) as world:
+        url = f"sqlite:///{tmp_path / 'journal.db'}"
+        await world.start(JOURNAL_URL=url, STORM_RATIO="1")
+        await world.publish([stamped(1, 1, status=64)])
+        await world.until_applied({1: 64})
+        await world.publish([stamped(1, 2, status=5)])
+        await world.until_there(1)
+        yard = world.yard(url)
+        plan = await yard.json()
+        done = await yard.json("--allow-terminal", "--yes", "--canary", "1")
+        await world.until(lambda: world.calls_for(1) == 2)
+
+        assert (plan["returns"], plan["by_reason"][0]["reason"]) == (1, "terminal-order")
+        assert (done["plan"]["apply"], done["states"]["moved"]) == (1, 1)

@@ -15,7 +15,7 @@ Unlike ``World`` it keeps no connection to the broker: every look opens one of i
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from tests.support.accounting import Accounting, Verdict
 from tests.support.broker import Outside, unique_topology
 from tests.support.orderbooks import REJECTED
 from tests.support.producer import Producer
-from tests.support.workerprocess import DEADLINE_S, WorkerProcess
+from tests.support.workerprocess import DEADLINE_S, PROGRAM, WorkerProcess
 from tests.support.world import RETRY_DELAYS_S, worker_settings
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
@@ -43,6 +43,8 @@ from worker.simulator.server import Simulator
 ORDERS = range(1, 101)
 PREFETCH = 200
 POLL_S = 0.02
+START_S = 60.0
+"""Imports alone take their time where a dozen processes share two cores."""
 BUSY = {"PREFETCH": str(PREFETCH), "MAX_BATCH": "20", "CALL_TIMEOUT_S": "2", "DRAIN_GRACE_S": "10"}
 """Many small calls, so that a fault always meets some in flight and some being settled."""
 
@@ -140,12 +142,12 @@ class Arena:
 
     # -- the worker -----------------------------------------------------------------------------------------------
 
-    async def start(self, **settings: str) -> WorkerProcess:
+    async def start(self, *, program: Sequence[str] = PROGRAM, **settings: str) -> WorkerProcess:
         """Start a worker with its admin interface, and wait until it consumes."""
         self.settings["ADMIN_PORT"] = str(free_port())
-        worker = await WorkerProcess.start(self.settings | settings, cwd=self.folder)
+        worker = await WorkerProcess.start(self.settings | settings, cwd=self.folder, program=program)
         self.workers.append(worker)
-        await worker.until_heard("worker.ready")
+        await worker.until_heard("worker.ready", deadline_s=START_S)
         return worker
 
     @property

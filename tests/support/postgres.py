@@ -92,7 +92,7 @@ class PrivatePostgres:
                 "unix_socket_directories": "",
                 "fsync": "on" if self._durable else "off",
                 "shared_buffers": "32MB",
-                "max_connections": 40,
+                "max_connections": 200,
                 "deadlock_timeout": "50ms",
                 "autovacuum": "off",
             }

@@ -95,6 +95,12 @@ class WorkerProcess:
         """Whether it has not ended yet."""
         return self._process.returncode is None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether SIGSTOP froze it."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def resident_bytes(self, *, peak: bool = False) -> int:
         """Its memory now, or the most it ever had."""
         name = "VmHWM:" if peak else "VmRSS:"

@@ -72,12 +72,12 @@ async def print_outcome(
     books: Books, replay: Replay, result: Result, *, plan: Plan | None = None, as_json: bool
 ) -> None:
     """How it ended, how far it came, and how to go on."""
-    now = await standing(books, replay)
+    now = await standing(books, await books.replay(replay.replay_id) or replay)
     for problem in result.problems:
         say(problem)
     if result.ended is not Ended.DONE:
         say(_why(result))
-        say(f"to go on: {command(replay.replay_id, yes=result.ended is Ended.REFUSED)}")
+        say(f"to go on: {command(replay.replay_id, yes=now.replay.state == State.PLANNED)}")
     if as_json:
         told = {"replay_id": replay.replay_id, "ended": result.ended.value, "detail": result.detail}
         counts = _counts_json(now) | {"problems": list(result.problems)}

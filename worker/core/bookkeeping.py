@@ -17,7 +17,6 @@ from worker.core.request import Request
 from worker.core.verdict import Call, Judgement
 
 Applied = Mapping[int, Values]
-_LATE_US = round(LATE_S * 1_000_000)
 
 
 def record_of(
@@ -51,7 +50,7 @@ def outcome_of(
     That is the echo of everything that was due by then, a claim that had expired included.
     """
     owed = None if row.standing is None else row.standing.expires_us
-    executed_us = wall_us if known else wall_us + _LATE_US
+    executed_us = wall_us if known else wall_us + round(LATE_S * 1_000_000)
     if executed_us > row.expires_us:
         owed = executed_us if owed is None else max(owed, executed_us)
     return OrderOutcome(

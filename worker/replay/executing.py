@@ -15,7 +15,7 @@ import structlog
 
 from worker.core.deadletter import DeadLetter, letter_key
 from worker.core.errors import ConnectionLost, CopyFailed, JournalUnavailable, QueueHeld
-from worker.core.history import ItemState, LetterState, Replay, ReplayItem
+from worker.core.history import ItemState, LetterState, Replay, ReplayItem, Sought
 from worker.core.model import Dead
 from worker.ports import Clock, DeadLetters, Outlet, Taking, WallClock, wall_us
 from worker.replay.books import PAGE, Books, State
@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 WINDOW = 500
 PATIENCE_S = 60.0
 MOST_PROBLEMS = 20
+MOST_ALIKE = 10_000
+"""Letters of a page of ids: several may have one producer's id."""
 _AWAY = (ConnectionLost, CopyFailed, JournalUnavailable)
 FINISHED = (ItemState.MOVED, ItemState.SUPERSEDED)
 
@@ -260,10 +262,17 @@ class Execution:
                 await self._books.plan(
                     self._id, [replace(item, state=ItemState.MISSING, detail=detail) for item in gone]
                 )
-                copies = [item.copy_id for item in gone]
-                await self._books.mark(copies, LetterState.REMOVED, wall_us=self._tools.wall_us())
+                await self._mark_gone([item.copy_id for item in gone])
                 self._progress(ItemState.MISSING, len(gone))
         return None
+
+    async def _mark_gone(self, copy_ids: Sequence[str]) -> None:
+        """Those that another replay moved meanwhile are known as such, and stay so."""
+        queue = self._preparing.options.queue
+        dead = await self._books.page(Sought(queue=queue, message_ids=tuple(copy_ids)), limit=MOST_ALIKE)
+        wanted = set(copy_ids)
+        gone = [letter.copy_id for letter in dead if letter.copy_id in wanted]
+        await self._books.mark(gone, LetterState.REMOVED, wall_us=self._tools.wall_us())
 
 
 def refusal(problems: Sequence[str]) -> Result | None:
