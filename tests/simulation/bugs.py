@@ -3,7 +3,6 @@
 A bug is a function that gets pytest's monkeypatch. Nothing in the product knows of any of this.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,17 +12,14 @@ import pytest
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.generation import Generation
 from worker.adapters.amqp.settler import BrokerSettler
-from worker.core import bookkeeping
 from worker.core import request as request_module
 from worker.core.acks import AckFrame, AckLedger
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
-from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
 from worker.core.model import AckReason, Dead, Delivery, Update, Version
 from worker.core.versions import FirstSight, KnownVersions
 from worker.settling import Unsettled
-from worker.steadyjournal import SteadyJournal
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -65,17 +61,6 @@ def ack_although_the_copy_failed(patch: Patch) -> None:
             return None
 
     patch.setattr(BrokerSettler, "_place", hopeful)
-
-
-@bug
-def ack_before_the_journal_write(patch: Patch) -> None:
-    """The journal is written in the background, later than the ack."""
-    record = SteadyJournal.record
-
-    async def lazy(self: SteadyJournal, of: BatchRecord) -> None:
-        asyncio.get_running_loop().call_later(0.05, lambda: asyncio.ensure_future(record(self, of)))
-
-    patch.setattr(SteadyJournal, "record", lazy)
 
 
 @bug
@@ -239,28 +224,3 @@ def any_newer_field_supersedes(patch: Patch) -> None:
         return AckReason.SUPERSEDED if newer else None
 
     patch.setattr(KnownVersions, "standing", standing)
-
-
-# -- the journal --------------------------------------------------------------------------------------------------
-
-
-@bug
-def never_owe_an_echo(patch: Patch) -> None:
-    """Whoever finds a claim standing thinks nothing of it."""
-    outcome_of = bookkeeping.outcome_of
-
-    def carefree(row: OrderRow, **of: Any) -> OrderOutcome:
-        return replace(outcome_of(row, **of), echo_us=None)
-
-    patch.setattr(bookkeeping, "outcome_of", carefree)
-
-
-@bug
-def clear_the_claim_of_an_unknown_outcome(patch: Patch) -> None:
-    """No answer counts as the end of a call."""
-    outcome_of = bookkeeping.outcome_of
-
-    def hasty(row: OrderRow, **of: Any) -> OrderOutcome:
-        return outcome_of(row, **(of | {"known": True}))
-
-    patch.setattr(bookkeeping, "outcome_of", hasty)

@@ -18,11 +18,9 @@ from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.errors import JournalUnavailable
-from worker.core.journal import BatchRecord, Claim, OrderRow, StoredOrder
+from worker.core.journal import LATE_S, BatchRecord, Claim, OrderRow, StoredOrder
 
 CALL_TIMEOUT_S = 15.0
-LATE_S = 30.0
-"""The latest that a call may be executed after its caller gave it up (design, Promises)."""
 STRAGGLES_S = 3.0
 """The latest that a statement may be executed after its worker gave it up."""
 
@@ -67,6 +65,9 @@ class SimJournal(MemoryJournal):
         """See ``ports.Ledger``."""
         claim = super().claim
         rows = await self._ask(lambda: claim(order_ids, wall_us=wall_us), Step.CLAIMING, Step.CLAIMED)
+        standing = [row.standing for row in rows.values() if row.standing is not None]
+        if any(claim.worker != self._worker for claim in standing):
+            self._books.snares.contested.add(self._worker)
         for order_id, row in rows.items():
             times = (row.echo_us, row.standing and row.standing.expires_us)
             echoes = any(time is not None and time <= wall_us for time in times)
@@ -75,7 +76,9 @@ class SimJournal(MemoryJournal):
 
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
         """See ``ports.Ledger``."""
-        return await self._ask(lambda: self._record(record), Step.RECORDING, Step.RECORDED)
+        moved = await self._ask(lambda: self._record(record), Step.RECORDING, Step.RECORDED)
+        self._books.snares.contested.discard(self._worker)
+        return moved
 
     async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
         """See ``ports.Ledger``."""

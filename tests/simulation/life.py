@@ -8,7 +8,7 @@ from tests.simulation.broker import DELAYS_S, Broker, wall_us
 from tests.simulation.journal import Books, SimJournal
 from tests.simulation.oracle import MAX_ATTEMPTS
 from tests.simulation.platform import SimClient, SimPlatform
-from tests.simulation.processes import Process
+from tests.simulation.processes import Process, nobodys
 from tests.simulation.scenario import Scenario, Trouble
 from tests.simulation.weather import Weather
 from tests.simulation.wire import SimLink, SimPublisher
@@ -29,7 +29,7 @@ DRAIN_GRACE_S = 25.0
 
 
 class Life:
-    """A worker from its start to its end. ``place``: which of the replicas it is. ``ending``: it was told to end, or
+    """A worker from its start to its end. ``ending``: it was told to end, or
     killed."""
 
     def __init__(
@@ -78,6 +78,13 @@ class Life:
             wall_us=wall_us,
         )
         self.task = asyncio.create_task(self.pipeline.run(), name=f"pipeline {self.name}", context=self.process.context)
+
+    def split(self, lasts_s: float, *, notices_s: float) -> None:
+        """Cut off from the broker only: it notices late, and meanwhile carries on with what it has."""
+        self.link.away = True
+        if self.link.channel_of_now is not None:
+            self.link.channel_of_now.cut(min(lasts_s, notices_s))
+        asyncio.get_running_loop().call_later(lasts_s, setattr, self.link, "away", False, context=nobodys())
 
     @property
     def active(self) -> bool:

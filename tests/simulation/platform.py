@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.simulation.journal import CALL_TIMEOUT_S, LATE_S
+from tests.simulation.journal import CALL_TIMEOUT_S
 from tests.simulation.oracle import Oracle
 from tests.simulation.processes import nobodys
 from tests.simulation.scenario import BAD_FROM, DOOMED_FROM, Scenario, Trouble
@@ -13,6 +13,7 @@ from tests.simulation.trace import Trace
 from tests.simulation.weather import Weather, now
 from tests.support.modelplatform import Refusal, reply, rest_error
 from worker.core.errors import TokenRefused, TokenUnavailable
+from worker.core.journal import LATE_S
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, Insecure, NoAnswer, NotSent, Reply
 
@@ -138,9 +139,12 @@ class SimPlatform:
             return  # its worker was frozen, and died when it woke up
         if chance < 0.4:
             self._execute(call)
-        elif chance < 0.6:
+        elif chance < (0.6 if self._scenario.workers == 1 else 0.9):
             self.late += 1
-            at = self._dice.uniform(now(), gave_up_at + LATE_S - 0.1)
+            latest = gave_up_at + LATE_S - 0.1
+            at = self._dice.uniform(now(), latest)
+            if self._scenario.workers == 2 and self._dice.random() < 0.5:
+                at = max(now(), latest - self._dice.uniform(0.0, 5.0))  # when the claims are about to expire
             asyncio.get_running_loop().call_at(at, self._execute_late, call, context=nobodys())
 
     def _execute_late(self, call: SimCall) -> None:

@@ -79,6 +79,8 @@ OF_TWO = (
     Trouble.JOURNAL_AWAY,
     Trouble.JOURNAL_SLOW,
 )
+OF_ECHOES = (Trouble.RESET, Trouble.OMITS, Trouble.MASKED, Trouble.ERROR_500, Trouble.DEAF, Trouble.DOWN, Trouble.SLOW)
+"""What can become of an echo, while the worker goes on."""
 # Plain refusals that come and go would, by the control rule, be taken for those of a message: at most one such window.
 ONCE = (Trouble.FORBIDDEN_403,)
 
@@ -142,15 +144,18 @@ def scenario_of(seed: int) -> Scenario:
     dice = random.Random(seed)
     workers = 1 + seed % 2
     takes_empty = dice.random() < 0.8
-    lasts_s = dice.choice([2.0, 10.0, 40.0])
+    lasts_s = dice.choice([2.0, 10.0, 40.0] if workers == 1 else [10.0, 40.0, 80.0])
     # Which of two events without a stamp was first is something that one worker remembers, and two cannot know.
     stamped = dice.random() < 0.75 or workers == 2
-    events = _events(dice, lasts_s, stamped=stamped)
+    events = _events(dice, lasts_s, dice.choice([1, 2, 4, 8] if workers == 1 else [1, 2, 3]), stamped=stamped)
     witnesses = [
         _event(dice, number, Kind.GOOD, order_id=WITNESS, occurred_s=int(START_S) + number)
         for number in range(FIRST_WITNESS, FIRST_WITNESS + WITNESSES)
     ]
     times = [(dice.uniform(0, lasts_s), event) for event in events.values()]
+    shared = workers == 2 and dice.random() < 0.5
+    if workers == 2:
+        times = [(_soon_after(dice, event, at_s, together=shared), event) for at_s, event in times]
     times += [(dice.uniform(0, lasts_s), event) for event in events.values() if stamped and dice.random() < 0.08]
     return Scenario(
         seed=seed,
@@ -172,15 +177,23 @@ def scenario_of(seed: int) -> Scenario:
         events=events | {event.number: event for event in witnesses},
         witnesses=witnesses,
         publications=sorted(times, key=lambda pair: pair[0]),
-        faults=_faults(dice, lasts_s, _pool(workers=workers, lives_end=stamped)),
+        faults=_faults(dice, lasts_s, _pool(workers=workers, lives_end=stamped), most=5 if workers == 1 else 8),
         journal_takes_s=dice.choice([0.001, 0.001, 0.4]),
         workers=workers,
-        shared=workers == 2 and dice.random() < 0.5,
+        shared=shared,
     )
 
 
-def _events(dice: random.Random, lasts_s: float, *, stamped: bool) -> dict[int, Event]:
-    orders = dice.choice([1, 2, 4, 8])
+def _soon_after(dice: random.Random, event: Event, at_s: float, *, together: bool) -> float:
+    """What two workers contend for are events that are news, mostly: so they come about when they happen, and several
+    ``together`` where both workers may get them."""
+    if event.occurred_us is None:
+        return at_s
+    at_s = max(0.0, (event.occurred_us - NOW_US) / 1_000_000 - START_S + dice.uniform(-1.0, 3.0))
+    return at_s - at_s % 3.0 + dice.choice([0.0, 0.1]) if together else at_s
+
+
+def _events(dice: random.Random, lasts_s: float, orders: int, *, stamped: bool) -> dict[int, Event]:
     doomed_orders = set(dice.sample(range(1, orders + 1), dice.choice([0, 0, 1])))
     share_bad = dice.choice([0.0, 0.05, 0.2, 0.2, 0.7])
     events = {}
@@ -243,12 +256,14 @@ def _pool(*, workers: int, lives_end: bool) -> list[Trouble]:
     return pool if workers == 1 else [*pool, *OF_TWO * 4, Trouble.KILL, Trouble.SILENT, Trouble.SLOW]
 
 
-def _faults(dice: random.Random, lasts_s: float, pool: Sequence[Trouble]) -> list[Fault]:
+def _faults(dice: random.Random, lasts_s: float, pool: Sequence[Trouble], *, most: int) -> list[Fault]:
     faults: list[Fault] = []
-    for _ in range(dice.choice([0, 1, 2, 3, 5])):
+    for _ in range(dice.choice([most - 5, 1, 2, 3, most])):
         trouble = dice.choice(pool)
         if trouble in ONCE and any(fault.trouble is trouble for fault in faults):
             continue
         lasts = dice.choice([0.5, 3.0, 10.0, 100.0])
         faults.append(Fault(at_s=dice.uniform(0, lasts_s), trouble=trouble, lasts_s=lasts))
+    if most > 5 and dice.random() < 0.3:  # when echoes are due
+        faults.append(Fault(at_s=dice.uniform(45.0, 80.0), trouble=dice.choice(OF_ECHOES), lasts_s=30.0))
     return sorted(faults, key=lambda fault: fault.at_s)

@@ -90,7 +90,7 @@ class World:
             case Trouble.FREEZE_AT | Trouble.KILL_AT:
                 self._lay_a_snare(fault)
             case Trouble.SPLIT:
-                self._split(life, fault.lasts_s)
+                life.split(fault.lasts_s, notices_s=self.dice.choice([0.5, 5.0, 20.0]))
             case Trouble.DEAF:
                 self._deafen(life, fault.lasts_s)
             case _:
@@ -136,7 +136,10 @@ class World:
         life.ending = True
         life.link.cut_off = True
         if life.link.channel_of_now is not None:
-            life.link.channel_of_now.cut(0.0)
+            if len(self.lives) == 1 or self.scenario.shared or self.dice.random() < 0.4:
+                life.link.channel_of_now.cut(0.0)
+            else:
+                life.link.channel_of_now.perish(self.dice.choice([20.0, 40.0]))
         life.task.cancel()
 
     async def _stop(self, life: Life) -> None:
@@ -191,15 +194,8 @@ class World:
             else:
                 self._freeze(life, fault.lasts_s)
 
-        step = self.dice.choice(list(Step))
-        self.snares.lay(step, spring)
-
-    def _split(self, life: Life, lasts_s: float) -> None:
-        """Cut off from the broker only: it notices late, and meanwhile carries on with what it has."""
-        life.link.away = True
-        if life.link.channel_of_now is not None:
-            life.link.channel_of_now.cut(min(lasts_s, self.dice.choice([0.5, 5.0, 20.0])))
-        asyncio.get_running_loop().call_later(lasts_s, setattr, life.link, "away", False, context=nobodys())
+        step = self.dice.choice([*Step, Step.SENDING, Step.SENDING])
+        self.snares.lay(step, spring, contested=self.scenario.shared and self.dice.random() < 0.5)
 
     def _deafen(self, life: Life, lasts_s: float) -> None:
         """Its calls arrive, sooner or later; no answer does. It may lose its messages to the other one, too."""

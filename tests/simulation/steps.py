@@ -20,14 +20,17 @@ class Step(StrEnum):
 
 
 class Snares:
-    """Each catches the first worker that reaches its step."""
+    """Each catches the first worker that reaches its step, or the first that is not alone at an order
+    (``contested``)."""
 
     def __init__(self) -> None:
-        self._laid: dict[Step, Spring] = {}
+        self._laid: dict[Step, tuple[Spring, bool]] = {}
+        self.contested: set[str] = set()
+        """Workers whose claim met one of another worker, until their record."""
 
-    def lay(self, step: Step, spring: Spring) -> None:
+    def lay(self, step: Step, spring: Spring, *, contested: bool) -> None:
         """Whoever gets there next is caught."""
-        self._laid[step] = spring
+        self._laid[step] = spring, contested
 
     def clear(self) -> None:
         """All is well."""
@@ -35,6 +38,10 @@ class Snares:
 
     async def reach(self, step: Step, worker: str) -> None:
         """A worker is there. If it is caught, it gets no further than this before it feels that."""
-        if self._laid and (spring := self._laid.pop(step, None)) is not None:
+        if step in self._laid:
+            spring, contested = self._laid[step]
+            if contested and worker not in self.contested:
+                return
+            del self._laid[step]
             spring(worker)
             await asyncio.sleep(0.001)

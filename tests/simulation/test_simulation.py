@@ -27,7 +27,7 @@ def test_no_story_breaks_a_promise(first: int, after: int) -> None:
     sys.stdout.write(f"{(after - first) / (time.process_time() - began):.0f} seeds per second of CPU\n")
 
 
-@pytest.mark.parametrize("seed", [1, 47, 115, 351])
+@pytest.mark.parametrize("seed", [2, 48, 351, 573])
 def test_a_seed_tells_the_same_story_again(seed: int) -> None:
     """To the last line, whatever ran before it."""
     first = simulate(seed).lines()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tests.simulation.bugs import BUGS, Patch, bug
+from tests.simulation.bugs import Patch, bug
 from worker.carrying import Carrier
 from worker.core import verdict as verdict_module
 from worker.core.entry import Entry
@@ -13,9 +13,6 @@ from worker.core.outcome import Outcomes
 from worker.core.suspects import Suspects
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement, Rules
 from worker.pipeline import Pipeline
-
-__all__ = ["BUGS"]
-
 
 # -- verdicts -----------------------------------------------------------------------------------------------------
 

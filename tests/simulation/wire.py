@@ -88,6 +88,13 @@ class SimChannel:
         self.session.end()
         asyncio.get_running_loop().call_later(lag_s, self.end, "connection reset", context=self._context)
 
+    def perish(self, noticed_s: float) -> None:
+        """The worker is gone. The broker learns it at once, from the system that ends a process, or misses its
+        heartbeats some time after the machine has lost its power."""
+        self._broken = True
+        asyncio.get_running_loop().call_later(noticed_s, self.session.end, context=nobodys())
+        asyncio.get_running_loop().call_later(0.0, self.end, "process died", context=self._context)
+
     def cancel_consumer(self) -> None:
         """The broker cancels the consumer (its queue was moved, say)."""
         self.session.hand = None
