@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Dialect
 
-from worker.adapters.journal.encoding import load_values
-from worker.adapters.journal.statements import SENT, Rows, parameter
+from worker.adapters.journal.encoding import dump_json, load_values
+from worker.adapters.journal.statements import parameter
 from worker.core.journal import Claim, OrderRow
 
 KEPT: Final = 10_000
@@ -32,16 +32,15 @@ class Claiming:
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_sqlite = dialect.name == "sqlite"
-        self._rows = Rows(dialect, {"order_id": "bigint"})
+        asked = "json_each(?1) AS asked" if self._is_sqlite else "unnest($1::bigint[]) AS asked(value)"
         worker, expires, wall = (
-            parameter(dialect, self._rows.width + place, type_)
-            for place, type_ in enumerate(("text", "bigint", "bigint"), start=1)
+            parameter(dialect, number, type_) for number, type_ in enumerate(("text", "bigint", "bigint"), start=2)
         )
         # WHERE, because SQLite takes the ON of ON CONFLICT for that of a join otherwise.
         self._claim = f"""
             INSERT INTO orders (order_id, applied, revision, claimed_by, claim_expires_us, touched_us)
-            SELECT {SENT}.order_id, '{_NOTHING}', 1, {worker}, {expires}, {wall}
-            FROM {self._rows.query()} WHERE true ORDER BY {SENT}.order_id
+            SELECT asked.value, '{_NOTHING}', 1, {worker}, {expires}, {wall}
+            FROM {asked} WHERE true ORDER BY asked.value
             ON CONFLICT (order_id) DO UPDATE SET
                 revision = orders.revision + 1,
                 prior_by = orders.claimed_by,
@@ -53,17 +52,17 @@ class Claiming:
         """  # noqa: S608 - names of ours
         # All in one row, for the same reason as in ``Rows``.
         self._read = f"""
-            SELECT json_group_array(json_array({_COLUMNS})) FROM json_each(?1) CROSS JOIN orders
-            WHERE orders.order_id = json_extract(value, '$[0]')
+            SELECT json_group_array(json_array({_COLUMNS})) FROM {asked} CROSS JOIN orders
+            WHERE orders.order_id = asked.value
         """  # noqa: S608 - names of ours
 
     def claim(self, connection: Connection, order_ids: Collection[int], by: Claim, wall_us: int) -> dict[int, Handed]:
         """Claim these orders, those never seen as well. On SQLite it needs a transaction."""
-        rows = self._rows.parameters([(order_id,) for order_id in order_ids])
-        values = (*rows, by.worker, by.expires_us, wall_us)
+        asked = dump_json(list(order_ids)) if self._is_sqlite else list(order_ids)
+        values = (asked, by.worker, by.expires_us, wall_us)
         if self._is_sqlite:
             connection.exec_driver_sql(self._claim, values)
-            return _handed(_decode(connection.exec_driver_sql(self._read, rows).scalar_one()), by)
+            return _handed(_decode(connection.exec_driver_sql(self._read, (asked,)).scalar_one()), by)
         return _handed(connection.exec_driver_sql(f"{self._claim} RETURNING {_PREFIXED}", values).all(), by)
 
 

@@ -8,7 +8,7 @@ surrogates, integers beyond 64 bits) is left to the other.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final
 
@@ -55,11 +55,6 @@ def dump_json(value: object) -> str:
         return _encode(value).decode()
     except (UnicodeEncodeError, OverflowError):
         return json.dumps(value, separators=(",", ":"))  # ASCII
-
-
-def dump_columns(rows: Sequence[Sequence[object]]) -> str:
-    """Rows of columns; a text that is not ``storable`` raises."""
-    return _encode(rows).decode()
 
 
 def load_json(text: str) -> Any:

@@ -6,13 +6,14 @@ values or the echo. Where a single row is another one, the whole record is made 
 (``orders.py``); ``OrderOutcome`` and merging bear it that some rows have then been written already.
 """
 
+from itertools import chain
 from typing import Final
 
 from sqlalchemy import Connection, Dialect
 
 from worker.adapters.journal.claiming import Claims
 from worker.adapters.journal.encoding import HISTORY_TYPES, dump_values, history_columns, newest_us
-from worker.adapters.journal.statements import SENT, Rows, parameter
+from worker.adapters.journal.statements import SENT, Packed, Rows, parameter
 from worker.core.journal import BatchRecord, OrderOutcome, merged, owed
 
 Change = tuple[object, ...]
@@ -60,50 +61,53 @@ class Finishing:
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_sqlite = dialect.name == "sqlite"
-        self._changes = Rows(dialect, _CHANGE)
-        self._history = Rows(dialect, HISTORY_TYPES)
+        changes = Rows(dialect, _CHANGE, never_null="order_id")
+        history = Rows(dialect, HISTORY_TYPES, never_null="at_us")
+        wall = parameter(dialect, 1, "bigint")
         # S608: all names are ours, all values are parameters.
-        self._add = f"INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {self._history.query()}"  # noqa: S608
-        width = self._changes.width
-        changes, wall = self._changes.query(), parameter(dialect, width + 1, "bigint")
-        self._update = f"UPDATE orders SET {_SET} {wall} FROM {changes} WHERE {_SAME}"  # noqa: S608
+        self._add = Packed(history, lambda rows: f"INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {rows}")  # noqa: S608
+        self._update = Packed(
+            changes,
+            lambda rows: f"UPDATE orders SET {_SET} {wall} FROM {rows} WHERE {_SAME}",  # noqa: S608
+            values=1,
+        )
+        self._changes, self._history = changes, history
         # All or nothing in one statement, which needs no transaction. Locked first, in the order of the ids.
         self._finish = f"""
-            WITH {SENT} AS MATERIALIZED (SELECT * FROM {changes}),
+            WITH {SENT} AS MATERIALIZED (SELECT * FROM {changes.query(3)}),
             held AS MATERIALIZED (
                 SELECT orders.order_id FROM orders, {SENT} WHERE {_SAME} ORDER BY orders.order_id FOR UPDATE OF orders
             ),
-            whole AS MATERIALIZED (SELECT count(*) = {parameter(dialect, width + 2, "bigint")} AS held FROM held),
+            whole AS MATERIALIZED (SELECT count(*) = {parameter(dialect, 2, "bigint")} AS held FROM held),
             finished AS (
                 UPDATE orders SET {_SET} {wall} FROM {SENT}
                 WHERE (SELECT held FROM whole) AND orders.order_id = {SENT}.order_id
             ),
             told AS (
-                INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {self._history.query(width + 3)}
+                INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {history.query(3 + len(_CHANGE))}
                 WHERE (SELECT held FROM whole)
             )
             SELECT held FROM whole
         """  # noqa: S608
 
     def add_history(self, connection: Connection, record: BatchRecord) -> None:
-        """The history of a record, in one statement."""
-        if record.history:
-            connection.exec_driver_sql(self._add, self._history.parameters([*map(history_columns, record.history)]))
+        """The history of a record, all at once."""
+        self._add.run(connection, _rows_of(record))
 
     def finish(self, connection: Connection, changes: list[Change], record: BatchRecord) -> bool:
         """Write it. False where a row is not the one that was handed out: then the record is still to be made.
 
         One statement on PostgreSQL; a transaction on SQLite, which may then have written a part of it.
         """
-        if not changes:
-            self.add_history(connection, record)
-            return True
-        sent = self._changes.parameters(changes)
-        if not self._is_sqlite:
-            rows = [*map(history_columns, record.history)]
-            values = (*sent, record.wall_us, len(changes), *self._history.parameters(rows))
+        if changes and not self._is_sqlite:
+            sent = self._changes.parameters(changes), self._history.parameters(_rows_of(record))
+            values = (record.wall_us, len(changes), *chain.from_iterable(sent))
             return bool(connection.exec_driver_sql(self._finish, values).scalar_one())
-        if connection.exec_driver_sql(self._update, (*sent, record.wall_us)).rowcount != len(changes):
+        if self._update.run(connection, changes, record.wall_us) != len(changes):
             return False
         self.add_history(connection, record)
         return True
+
+
+def _rows_of(record: BatchRecord) -> list[tuple[object, ...]]:
+    return [history_columns(row) for row in record.history]

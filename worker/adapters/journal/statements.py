@@ -1,20 +1,19 @@
 """Statements that SQLAlchemy has, but not in one shape for both databases, or not quick enough for a batch."""
 
-from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Dialect, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import UpdateBase
 
-from worker.adapters.journal.encoding import dump_columns
-
 Insert = Callable[[Table], postgresql.Insert]
 """``INSERT ... ON CONFLICT``: one statement in two dialects of SQLAlchemy, the same words on both databases."""
 
 SENT: Final = "sent"
 """What the rows of ``Rows`` are called in a statement."""
+SIZES: Final = (10, 100)
 
 
 def insert_for(dialect: Dialect) -> Insert:
@@ -44,40 +43,64 @@ class Bulk:
 class Rows:
     """Rows that a single statement reads, instead of one that is carried out for each row.
 
-    PostgreSQL plans and runs a statement once per row otherwise; Python's sqlite3 lets go of the interpreter's lock at
-    every row, and a busy main thread takes up to 5 ms to hand it back (``sys.getswitchinterval``). So SQLite gets all
-    of them as one JSON text, PostgreSQL as an array for each column. ``columns`` has PostgreSQL's types by name. Texts
-    must be ``storable``, integers have 64 bits.
+    PostgreSQL runs a statement once per row otherwise; Python's sqlite3 lets go of the interpreter's lock at every row,
+    and a busy main thread takes up to 5 ms to hand it back (``sys.getswitchinterval``). PostgreSQL gets an array for
+    each column. SQLite gets all the values, in a statement for at most so many rows (``SIZES``) so that few have to be
+    prepared, and leaves out those that fill it up; one JSON text would cost it three times as much.
+
+    ``columns`` has PostgreSQL's types by name; the one called ``never_null`` tells a row from filling. Texts must be
+    ``storable``.
     """
 
-    def __init__(self, dialect: Dialect, columns: Mapping[str, str]) -> None:
+    def __init__(self, dialect: Dialect, columns: Mapping[str, str], *, never_null: str) -> None:
         self._columns = columns
+        self._never_null = never_null
         self._is_sqlite = dialect.name == "sqlite"
-        self._integers = [place for place, type_ in enumerate(columns.values()) if type_ != "text"]
-        self.width: Final = 1 if self._is_sqlite else len(columns)
-        """How many parameters they are."""
+        self.sizes: Final = SIZES if self._is_sqlite else (0,)
 
-    def query(self, first: int = 1) -> str:
-        """The rows as a table to select from; ``first`` is the number of their first parameter."""
+    def query(self, first: int, size: int = 0) -> str:
+        """At most ``size`` rows as a table to select from; ``first`` is the number of their first parameter."""
         if self._is_sqlite:
-            names = enumerate(self._columns)
-            picked = ", ".join(f"json_extract(value, '$[{place}]') AS {name}" for place, name in names)
-            return f"(SELECT {picked} FROM json_each(?{first})) AS {SENT}"  # noqa: S608 - names of ours
+            names = ", ".join(f"column{place} AS {name}" for place, name in enumerate(self._columns, start=1))
+            width = len(self._columns)
+            values = ", ".join(_marks(first + width * row, width) for row in range(size))
+            found = f"SELECT {names} FROM (VALUES {values})"  # noqa: S608 - names of ours
+            return f"(SELECT * FROM ({found}) WHERE {self._never_null} IS NOT NULL) AS {SENT}"  # noqa: S608
         types = enumerate(self._columns.values(), start=first)
         arrays = ", ".join(f"${number}::{type_}[]" for number, type_ in types)
         return f"unnest({arrays}) AS {SENT}({', '.join(self._columns)})"
 
-    def parameters(self, rows: Sequence[tuple[object, ...]]) -> tuple[object, ...]:
+    def parameters(self, rows: Sequence[tuple[object, ...]], size: int = 0) -> Iterable[object]:
         """Their parameters."""
+        width = len(self._columns)
         if self._is_sqlite:
-            self._check(rows)
-            return (dump_columns(rows),)
-        return tuple(map(list, zip(*rows, strict=True))) if rows else ([],) * self.width
+            return (*chain.from_iterable(rows), *repeat(None, width * (size - len(rows))))
+        return map(list, zip(*rows, strict=True)) if rows else repeat([], width)
 
-    def _check(self, rows: Sequence[Sequence[Any]]) -> None:
-        """OverflowError for an integer that SQLite would take for a real number; PostgreSQL refuses it by itself."""
-        for place in self._integers:
-            array("q", [row[place] for row in rows if row[place] is not None])
+
+class Packed:
+    """A statement over ``rows``, written by ``sql`` from the table that they are; ``values`` other parameters come
+    first."""
+
+    def __init__(self, rows: Rows, sql: Callable[[str], str], *, values: int = 0) -> None:
+        self._rows = rows
+        self._sql = {size: sql(rows.query(values + 1, size)) for size in rows.sizes}
+
+    def run(self, connection: Connection, rows: Sequence[tuple[object, ...]], *values: object) -> int:
+        """Carry it out, on SQLite with as many statements as it takes; how many rows it wrote."""
+        most = max(self._sql) or len(rows)
+        return sum(
+            self._run(connection, rows[start : start + most], values) for start in range(0, len(rows), most or 1)
+        )
+
+    def _run(self, connection: Connection, rows: Sequence[tuple[object, ...]], values: tuple[object, ...]) -> int:
+        size = next(size for size in self._sql if size >= len(rows) or not size)
+        sent = (*values, *self._rows.parameters(rows, size))
+        return connection.exec_driver_sql(self._sql[size], sent).rowcount
+
+
+def _marks(first: int, count: int) -> str:
+    return f"({', '.join(f'?{number}' for number in range(first, first + count))})"
 
 
 def parameter(dialect: Dialect, number: int, type_: str) -> str:
