@@ -1,9 +1,12 @@
 """Records of whole batches, and of rows that somebody else wrote after the claim, the same on every journal."""
 
-from tests.contract.journals import NOW, Pair, applied, record_of, version
+from tests.contract.journals import CLAIM_US, NOW, Pair, applied, record_of, version
 from worker.adapters.journal.claiming import Claims, Handed
 from worker.core.history import HistoryRow
 from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
+
+
+EXPIRES = NOW + CLAIM_US
 
 
 def row(order_id: int | None, number: int = 0) -> HistoryRow:
@@ -23,7 +26,7 @@ async def test_a_batch_of_any_size_is_recorded_as_a_whole(pair: Pair, one: int) 
 
     again = await pair.b.claim(ids, wall_us=NOW)
 
-    assert again == {order_id: OrderRow(values=applied(order_id), revision=2) for order_id in ids}
+    assert again == {order_id: OrderRow(values=applied(order_id), revision=2, expires_us=EXPIRES) for order_id in ids}
     assert [each.message_id for _, each in await pair.a.history(one)] == [f"m-{number}" for number in range(111)]
     assert len(await pair.a.history(one + 236)) == 1
 
