@@ -227,6 +227,10 @@ class Outcomes:
         contributors = turn.contributors(entry)
         if len(contributors) > 1:
             self._unmerge(entry, contributors)
+        elif not self._coalescer.alive(entry):
+            # It comes again, perhaps to another worker: nobody here is to wait for a witness, who may never come.
+            self.suspects.settled(entry.order_id)
+            self._coalescer.finish(entry)
         elif self.suspects.guilty(entry):
             self._condemn(turn, entry, contributors[0], verdict.detail)
         else:
