@@ -83,7 +83,7 @@ async def test_a_record_is_all_or_nothing(pair: Pair, one: int) -> None:
 
 async def test_pruning_forgets_what_is_over(own: AnyJournal) -> None:
     """History, letters that left the queue, replays: by age, in steps."""
-    await own.record(BatchRecord(wall_us=NOW, history=[row(1, NOW - n) for n in range(5)] + [row(1, NOW + DAY)]))
+    await own.record(BatchRecord(wall_us=NOW, history=[row(1, NOW - 4 + n) for n in range(5)] + [row(1, NOW + DAY)]))
     await own.add([letter(2, "gone"), letter(3, "there")])
     await own.mark(["gone"], LetterState.REPLAYED, wall_us=NOW)
     await own.begin(replay("r-old", NOW))
@@ -101,7 +101,10 @@ async def test_pruning_forgets_what_is_over(own: AnyJournal) -> None:
 
 
 async def test_pruning_keeps_orders_that_are_needed(own: AnyJournal) -> None:
-    """A claim, an echo, a letter in the queue: each keeps its order. What went raises the horizon."""
+    """A claim, an echo, a letter in the queue: each keeps its order. What went raises the horizon.
+
+    Orders are kept until a day has gone by since the last record.
+    """
     used, claimed, owing, dead, late = range(1, 6)
     rows = await own.claim([used, claimed, owing, dead, late], wall_us=NOW)
     values = {each: applied(NOW - 10 * each) for each in (used, owing, dead, late)}
@@ -112,10 +115,10 @@ async def test_pruning_keeps_orders_that_are_needed(own: AnyJournal) -> None:
     }
     await own.record(BatchRecord(wall_us=NOW, orders=outcomes))
     await own.add([letter(dead, "c")])
-    await own.record(record_of(late, OrderOutcome(revision=rows[late].revision, applied=values[late]), NOW + DAY))
+    await own.record(record_of(late, OrderOutcome(revision=rows[late].revision, applied=values[late]), NOW + 2 * DAY))
 
     assert await own.horizon_us() == INT64_MIN
-    forgotten = await pruned(own, NOW + 1)
+    forgotten = await pruned(own, NOW + DAY)
 
     known = await own.claim([used, claimed, owing, dead, late], wall_us=NOW + CLAIM_US)
     assert [each for each in (claimed, owing, dead, late) if known[each].revision != 2] == []
@@ -130,7 +133,7 @@ async def test_the_horizon_never_goes_back(own: AnyJournal) -> None:
     """Pruning an order with older versions than those forgotten before changes nothing."""
     for order_id, time_us, wall_us in ((1, NOW, NOW - DAY), (2, NOW - DAY, NOW)):
         await own.record(record_of(order_id, OrderOutcome(revision=0, applied=applied(time_us)), wall_us))
-        await pruned(own, wall_us + 1)
+        await pruned(own, wall_us + DAY)
 
     assert await own.horizon_us() in (NOW + 1, INT64_MIN)
 

@@ -5,7 +5,6 @@ from worker.adapters.journal.claiming import Claims, Handed
 from worker.core.history import HistoryRow
 from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
 
-
 EXPIRES = NOW + CLAIM_US
 
 

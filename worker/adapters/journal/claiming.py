@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Dialect
 
-from worker.adapters.journal.encoding import dump_json, load_values
+from worker.adapters.journal.encoding import dump_json, end_of_day, load_values
 from worker.adapters.journal.statements import parameter
 from worker.core.journal import Claim, OrderRow
 
@@ -59,7 +59,7 @@ class Claiming:
     def claim(self, connection: Connection, order_ids: Collection[int], by: Claim, wall_us: int) -> dict[int, Handed]:
         """Claim these orders, those never seen as well. On SQLite it needs a transaction."""
         asked = dump_json(list(order_ids)) if self._is_sqlite else list(order_ids)
-        values = (asked, by.worker, by.expires_us, wall_us)
+        values = (asked, by.worker, by.expires_us, end_of_day(wall_us))
         if self._is_sqlite:
             connection.exec_driver_sql(self._claim, values)
             return _handed(_decode(connection.exec_driver_sql(self._read, (asked,)).scalar_one()), by)

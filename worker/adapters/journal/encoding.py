@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import RowMapping
 
-from worker.core.history import HistoryRow, IndexedLetter, LetterState
+from worker.core.history import DAY_US, HistoryRow, IndexedLetter, LetterState
 from worker.core.journal import Values
 from worker.core.model import Scalar, Version
 
@@ -88,6 +88,11 @@ def load_version(text: str | None) -> Version | None:
 def newest_us(values: Values) -> int | None:
     """The greatest time among the versions."""
     return max([version.time_us for version, _ in values.values()], default=None)
+
+
+def end_of_day(wall_us: int) -> int:
+    """When the day of this time ends (UTC): what changes once a day costs its index nothing on the other times."""
+    return (wall_us // DAY_US + 1) * DAY_US
 
 
 def storable(text: str) -> str:

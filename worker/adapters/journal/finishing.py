@@ -11,8 +11,9 @@ from typing import Final
 
 from sqlalchemy import Connection, Dialect
 
+from worker.adapters.journal.archive import sort_in
 from worker.adapters.journal.claiming import Claims
-from worker.adapters.journal.encoding import HISTORY_TYPES, dump_values, history_columns, newest_us
+from worker.adapters.journal.encoding import HISTORY_TYPES, dump_values, end_of_day, history_columns, newest_us
 from worker.adapters.journal.statements import SENT, Packed, Rows, parameter
 from worker.core.journal import BatchRecord, OrderOutcome, merged, owed
 
@@ -35,6 +36,8 @@ _SET: Final = f"""
     echo_us = {SENT}.echo_us, touched_us =
 """
 _HISTORY: Final = ", ".join(HISTORY_TYPES)
+SORTED_IN_AT: Final = 5_000
+"""Rows of history that a process adds on SQLite before they are sorted in."""
 
 
 def changes_of(claims: Claims, record: BatchRecord) -> list[Change] | None:
@@ -61,11 +64,13 @@ class Finishing:
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_sqlite = dialect.name == "sqlite"
+        self._new = 0
         changes = Rows(dialect, _CHANGE, never_null="order_id")
         history = Rows(dialect, HISTORY_TYPES, never_null="at_us")
         wall = parameter(dialect, 1, "bigint")
         # S608: all names are ours, all values are parameters.
-        self._add = Packed(history, lambda rows: f"INSERT INTO history ({_HISTORY}) SELECT {_HISTORY} FROM {rows}")  # noqa: S608
+        table = "history_new" if self._is_sqlite else "history"
+        self._add = Packed(history, lambda rows: f"INSERT INTO {table} ({_HISTORY}) SELECT {_HISTORY} FROM {rows}")  # noqa: S608
         self._update = Packed(
             changes,
             lambda rows: f"UPDATE orders SET {_SET} {wall} FROM {rows} WHERE {_SAME}",  # noqa: S608
@@ -93,6 +98,10 @@ class Finishing:
     def add_history(self, connection: Connection, record: BatchRecord) -> None:
         """The history of a record, all at once."""
         self._add.run(connection, _rows_of(record))
+        self._new += len(record.history)
+        if self._is_sqlite and self._new >= SORTED_IN_AT:
+            self._new = 0
+            sort_in(connection)
 
     def finish(self, connection: Connection, changes: list[Change], record: BatchRecord) -> bool:
         """Write it. False where a row is not the one that was handed out: then the record is still to be made.
@@ -101,9 +110,9 @@ class Finishing:
         """
         if changes and not self._is_sqlite:
             sent = self._changes.parameters(changes), self._history.parameters(_rows_of(record))
-            values = (record.wall_us, len(changes), *chain.from_iterable(sent))
+            values = (end_of_day(record.wall_us), len(changes), *chain.from_iterable(sent))
             return bool(connection.exec_driver_sql(self._finish, values).scalar_one())
-        if self._update.run(connection, changes, record.wall_us) != len(changes):
+        if self._update.run(connection, changes, end_of_day(record.wall_us)) != len(changes):
             return False
         self.add_history(connection, record)
         return True

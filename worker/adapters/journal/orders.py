@@ -9,7 +9,7 @@ The lock (``FOR UPDATE``, or SQLite's one writer) is what makes that correct, an
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     ARRAY,
@@ -20,18 +20,21 @@ from sqlalchemy import (
     Select,
     TableValuedAlias,
     bindparam,
-    case,
     func,
-    or_,
     select,
     update,
 )
 
-from worker.adapters.journal.encoding import dump_json, dump_values, load_values, newest_us
+from worker.adapters.journal.encoding import dump_json, dump_values, end_of_day, load_values, newest_us
 from worker.adapters.journal.statements import Bulk, insert_for
 from worker.adapters.journal.tables import orders
+from worker.core.fields import INT64_MIN
 from worker.core.journal import Claim, OrderOutcome, StoredOrder, Values, contested, recorded
 from worker.core.model import Version
+
+SCANNED: Final = 5_000
+"""Orders that one look for abandoned claims goes through."""
+BEFORE_ALL: Final = INT64_MIN
 
 _c = orders.c
 _FINISH = (
@@ -87,21 +90,29 @@ class Orders:
             if contested(stored[order_id], outcome)
         }
 
-    def due(self, connection: Connection, wall_us: int, abandoned_us: int, limit: int) -> list[int]:
-        """Orders whose echo is due, or whose claim expired before ``abandoned_us``; the longest due first."""
-        since = case((_c.echo_us <= wall_us, _c.echo_us), else_=_c.claim_expires_us + (wall_us - abandoned_us))
-        statement = (
-            select(_c.order_id)
-            .where(or_(_c.echo_us <= wall_us, _c.claim_expires_us <= abandoned_us))
-            .order_by(since, _c.order_id)
-            .limit(limit)
-        )
-        return list(connection.scalars(statement))
+    def due(self, connection: Connection, wall_us: int, limit: int) -> list[int]:
+        """Orders whose echo is due, the longest due first."""
+        owed = select(_c.order_id).where(_c.echo_us <= wall_us).order_by(_c.echo_us, _c.order_id).limit(limit)
+        return list(connection.scalars(owed))
+
+    def abandoned(self, connection: Connection, expired_us: int, after: int) -> tuple[list[int], int]:
+        """Orders whose claim expired before that, among the next ``SCANNED`` behind the order ``after``; and the last
+        one that was looked at, ``BEFORE_ALL`` at the end of the table.
+
+        An index of the claims would cost two changes for each order of each batch.
+        """
+        some = select(_c.order_id, _c.claim_expires_us).where(_c.order_id > after).order_by(_c.order_id).limit(SCANNED)
+        found = connection.execute(some).all()
+        expired = [order_id for order_id, until_us in found if until_us is not None and until_us <= expired_us]
+        return expired, found[-1].order_id if len(found) == SCANNED else BEFORE_ALL
 
     def _locked(self, connection: Connection, order_ids: Collection[int], wall_us: int) -> dict[int, StoredOrder]:
         stored = self._lock_them(connection, order_ids)
         if missing := sorted(set(order_ids).difference(stored)):  # never claimed, or forgotten since
-            rows = [{"order_id": each, "applied": "{}", "revision": 0, "touched_us": wall_us} for each in missing]
+            rows = [
+                {"order_id": each, "applied": "{}", "revision": 0, "touched_us": end_of_day(wall_us)}
+                for each in missing
+            ]
             connection.execute(self._add, rows)
             stored = self._lock_them(connection, order_ids)
         return stored
@@ -143,6 +154,6 @@ def _finish(order_id: int, stored: StoredOrder, wall_us: int) -> tuple[object, .
         worker,
         expires_us,
         stored.echo_us,
-        wall_us,
+        end_of_day(wall_us),
         order_id,
     )

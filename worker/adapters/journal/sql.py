@@ -9,7 +9,7 @@ from worker.adapters.journal.claiming import Claiming, Claims
 from worker.adapters.journal.database import DEADLINE_S, Database
 from worker.adapters.journal.finishing import Finishing, changes_of
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
-from worker.adapters.journal.orders import Orders
+from worker.adapters.journal.orders import BEFORE_ALL, Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
 from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow, Values
 from worker.core.model import Scalar, Version
@@ -27,6 +27,7 @@ class SqlJournal(SqlArchive):
         self._claiming = Claiming(self.database.dialect)
         self._finishing = Finishing(self.database.dialect)
         self._claims = Claims()
+        self._looked_at = BEFORE_ALL
         self._worker = worker
         self._claim_us = round(claim_s * 1_000_000)
 
@@ -85,8 +86,12 @@ class SqlJournal(SqlArchive):
         return moved
 
     async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
-        """Orders whose echo is due, or whose claim ran out long ago."""
-        long_ago = wall_us - round(ABANDONED_S * 1_000_000)
-        return await self.database.run(
-            lambda connection: self._orders.due(connection, wall_us, long_ago, limit), single=True
-        )
+        """Orders whose echo is due, or whose claim ran out long ago; the latter among some thousand orders, each time
+        other ones."""
+        expired_us = wall_us - round(ABANDONED_S * 1_000_000)
+
+        def look(connection: Connection) -> list[int]:
+            found, self._looked_at = self._orders.abandoned(connection, expired_us, self._looked_at)
+            return list(dict.fromkeys([*self._orders.due(connection, wall_us, limit), *found]))[:limit]
+
+        return await self.database.run(look)
