@@ -11,6 +11,7 @@ any two of these steps makes the broker deliver again, and the versions make tha
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -328,13 +329,23 @@ class Pipeline:
         await self._unsettled.settle(early)
 
     async def _process(self, batch: Batch) -> None:
-        try:
-            settlements = await self._carrier.carry(batch, partial(self._decide, batch))
-        finally:
-            self._slots.give_back()
-        self._wake.set()
+        """Its slot is free as soon as it is decided: what the journal still has to write is no call, and whatever comes
+        next has to pass the journal, too."""
+        with ExitStack() as slot:
+            slot.callback(self._call_is_over)
+
+            def decide(effects: Effects) -> Sequence[Settlement]:
+                decided = self._decide(batch, effects)
+                slot.close()
+                return decided
+
+            settlements = await self._carrier.carry(batch, decide)
         await self._unsettled.settle(settlements)
         log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
+
+    def _call_is_over(self) -> None:
+        self._slots.give_back()
+        self._wake.set()
 
     def _decide(self, batch: Batch, effects: Effects) -> Sequence[Settlement]:
         if batch.entries and effects.accepted:
