@@ -56,6 +56,10 @@ class Replicas:
             await journal.close()
         await self.night.until_right()
 
+    async def calling(self) -> None:
+        """Wait until the active worker has a call in flight."""
+        await self.world.until(lambda: self.world.simulator.platform.calls.open)
+
     async def _until_none_owed(self, journal: Database) -> None:
         async with asyncio.timeout(LONG_S):
             while await owed(journal):  # noqa: ASYNC110 - only the journal knows, so it is polled
@@ -75,6 +79,7 @@ async def after_the_night(
         await replicas.night.whole()
         morning = replicas.morning
         await morning.look()
+        world.set_options(latency_s=(0.02, 0.06))
         yield replicas
         await morning.clean_up()
         await replicas.agreed()
@@ -92,6 +97,7 @@ async def test_the_active_worker_is_killed_in_the_middle_of_a_replay(
     """The standby goes on where it was; the tool notices nothing."""
 
     async def kill_worker(_: Process) -> None:
+        await replicas.calling()
         await replicas.active.kill()
 
     async with after_the_night(broker, tmp_path, postgres, tell) as replicas:
@@ -104,6 +110,7 @@ async def test_the_active_worker_is_frozen_in_the_middle_of_a_replay(
     """The standby goes on; what the frozen one had begun does no harm when it is back."""
 
     async def freeze_worker(_: Process) -> None:
+        await replicas.calling()
         replicas.active.send(signal.SIGSTOP)
 
     async with after_the_night(broker, tmp_path, postgres, tell) as replicas:

@@ -25,7 +25,7 @@ from tests.support.tool import Finished, finished
 from worker.core.forecast import Kind
 from worker.core.model import Reason
 
-KILLED_AT, DISTURBED_AT = 30, 60
+KILLED_AT, DISTURBED_AT = 30, 50
 """Per cent of the letters that are moved by then."""
 GENTLE = "250/s"
 FREED = 5
@@ -117,6 +117,7 @@ class Morning:
             done = await finished(process)
         assert done.code in (0, -signal.SIGKILL), said + done.stderr
         assert (done.code == 0) == (disturb is not kill)
+        assert disturb is kill or _MOVED.search(done.stderr), "it was not disturbed in the middle"
         return done.code == 0
 
     async def _gone_through(self, name: str) -> None:
@@ -129,8 +130,9 @@ class Morning:
     async def clean_up(self) -> None:
         """All other reasons at once; a few orders by a person's word; the invalid ones into a file and away."""
         began = time.monotonic()
-        done = await self.yard.json("--yes", "--canary", "10")
-        self.figures |= {"rest_s": round(time.monotonic() - began, 1), "rest": done["states"]}
+        done = await self.yard.json("--yes")
+        took_s = time.monotonic() - began
+        self.figures |= {"rest": done["states"], "rest_s": round(took_s, 1)}
         assert done["ended"] == "done"
         self.replays.append(done["replay_id"])
         await self._free()
@@ -177,6 +179,15 @@ class Morning:
         self.figures["ends"] = dict(self.ends.figures)
         problems: Problems = self.ends.problems(books, wanted)
         assert problems == {}
+        await self._timeline(next(event for event in books.dead if event.reason is Reason.REJECTED))
+
+    async def _timeline(self, event: Event) -> None:
+        """``order ID`` tells the same of one that was replayed: what it died of, and then its end."""
+        done = await self.yard.tool.run("order", str(event.order_id), "--json", JOURNAL_URL=self.yard.journal_url)
+        rows = [row for row in json.loads(done.stdout)["events"] if row["message_id"] == event.message_id]
+        assert (rows[0]["outcome"], rows[0]["reason"], rows[0]["replay_id"]) == ("dead", Reason.REJECTED, None)
+        assert (rows[-1]["outcome"], rows[-1]["replay_id"]) == ("ack", self.replays[0])
+        assert rows[-1]["reason"] in self._ends_of(event)
 
     async def exported(self) -> list[str]:
         """The producers' message ids of what is in the dead-letter queue."""
