@@ -24,7 +24,7 @@ def pytest_report_header() -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly which generations were not run, wherever a broker was used at all."""
     finished = [report for key in ("passed", "failed", "error") for report in terminalreporter.getreports(key)]
-    count = len({report.nodeid for report in finished if "broker" in report.keywords})
+    count = len({report.nodeid for report in finished if "broker" in getattr(report, "keywords", ())})
     if count:
         others = ", ".join(generation.not_run())
         text = f"{count} tests ran on RabbitMQ {generation.version()} ({generation.name()}); NOT RUN ON: {others}"

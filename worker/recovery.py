@@ -107,8 +107,8 @@ class Recovery:
             breaker.wait(wait_s, now=self._clock())
             raise _StillAwayError
         # A call that was still in flight may have been asked to wait meanwhile, and that holds for all.
-        batch = await self._probe_batch(number)
-        if not await self._send(batch) or breaker.retry_at > self._clock():
+        batch, accepted = await self._probe(number)
+        if not accepted or breaker.retry_at > self._clock():
             log.info("platform.probe_failed", reason=breaker.outage and breaker.outage.kind, attempt=number)
             raise _StillAwayError
         took_s = self._clock() - breaker.since
@@ -130,6 +130,20 @@ class Recovery:
         except TimeoutError:
             pass
         return not self._stop.is_set() and breaker.retry_at <= self._clock()
+
+    async def _probe(self, number: int) -> tuple[Batch, bool]:
+        """The next probe, and whether the platform accepted it.
+
+        An entry that needs no call (superseded, or its order is over) is settled and says nothing of the platform, so
+        the next one goes at once. Each of them leaves the coalescer, so this ends.
+        """
+        while True:
+            batch = await self._probe_batch(number)
+            accepted = await self._send(batch)
+            called = batch.entries or batch.reason is FlushReason.CONTROL
+            if called or accepted or self._stop.is_set():
+                return batch, accepted
+            self._leave_to_a_person()
 
     async def _probe_batch(self, number: int) -> Batch:
         breaker = self._breaker

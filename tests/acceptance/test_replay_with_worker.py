@@ -4,38 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.broker import unique_topology
-from tests.support.graveyard import Graveyard
-from tests.support.tool import Tool
-from tests.support.world import World, stamped
+from tests.support.deadworld import DeadWorld
+from tests.support.world import stamped
 from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = pytest.mark.broker
 
 BAD = 66
-
-
-class DeadWorld(World):
-    """A world in which dead letters stay in their queue."""
-
-    async def _watch_dead_letters(self, queue: str) -> None:
-        """Nobody takes them out."""
-
-    def yard(self, journal_url: str) -> Graveyard:
-        """The command on this world's queues."""
-        tool = Tool(self.folder, self.broker.url, unique_topology())
-        tool.use(self.settings)
-        return Graveyard(
-            outside=self.outside, tool=tool, queue=self.settings["DEAD_LETTER_QUEUE"], journal_url=journal_url
-        )
-
-    def calls_for(self, order_id: int) -> int:
-        """How often the platform was sent this order."""
-        return sum(order_id in call.order_ids for call in self.calls)
-
-    async def until_there(self, count: int) -> None:
-        """Wait for so many dead letters in the queue."""
-        await self.outside.until_ready(self.settings["DEAD_LETTER_QUEUE"], count)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
