@@ -5,7 +5,7 @@ from typing import Any
 from tests.builders import NOW_US, make_delivery, make_update
 from worker.core.headers import body_only, dead_copy
 from worker.core.history import IndexedLetter, LetterState
-from worker.core.letters import indexed_letter
+from worker.core.letterindex import placed
 from worker.core.model import Dead, Reason, Settlement, Update
 
 REFUSED = Dead(reason=Reason.REJECTED, detail="no such status")
@@ -15,7 +15,7 @@ def indexed(settlement: Settlement, *, reduced: bool = False) -> IndexedLetter:
     """Its row, after its copy was made as the settler makes it."""
     copy = dead_copy(settlement, now_us=NOW_US, worker="1.2")
     stored = body_only(copy) if reduced else copy
-    return indexed_letter(settlement, stored, "c-1", queue="dead", now_us=NOW_US)
+    return placed(settlement, stored, "c-1", queue="dead", now_us=NOW_US)
 
 
 def refused(**made: Any) -> tuple[Update, Settlement]:

@@ -14,7 +14,7 @@ from worker.core.errors import CopyFailed
 from worker.core.headers import Copy, dead_copy, retry_copy
 from worker.core.history import IndexedLetter
 from worker.core.identity import identity
-from worker.core.letters import indexed_letter
+from worker.core.letterindex import placed
 from worker.core.model import Ack, Dead, Delivery, Properties, Release, Retry, Settlement
 from worker.core.returns import Survived
 from worker.ports import Index, Sink
@@ -259,7 +259,7 @@ class ModelSettler:
             case Dead():
                 copy, copy_id = dead_copy(settlement, now_us=now_us(), worker="test"), f"dead-{len(queue.dead) + 1}"
                 queue.dead.append(replace(copy, properties=replace(copy.properties, message_id=copy_id)))
-                letters.append(indexed_letter(settlement, copy, copy_id, queue="dead", now_us=now_us()))
+                letters.append(placed(settlement, copy, copy_id, queue="dead", now_us=now_us()))
             case Retry(tier=tier):
                 copy = retry_copy(settlement, now_us=now_us(), worker="test")
                 queue.publish_later(self.delays_s[min(tier, len(self.delays_s) - 1)], copy, delivery.routing_key)

@@ -15,10 +15,9 @@ from worker.core.fields import INT64_MIN
 from worker.core.history import IndexedLetter
 from worker.core.journal import Values
 from worker.core.model import AckReason, Dead, Fields, Reason, Update, Version
+from worker.core.terminal import STATUS, leaves
 from worker.core.times import format_time
 from worker.core.versions import standing_of
-
-STATUS: Final = "status"
 
 
 class Kind(StrEnum):
@@ -110,10 +109,7 @@ def _shown(values: Values, name: str) -> str:
 
 def _terminal(fields: Fields, version: Version, values: Values, grounds: Grounds) -> str:
     """Why the order takes no other status any more; empty where it does."""
-    known = values.get(STATUS)
-    if known is None or STATUS not in fields or fields[STATUS] == known[1] or version <= known[0]:
-        return ""
-    if type(known[1]) is not int or known[1] not in grounds.terminal:
+    if not leaves(fields, version, values, grounds.terminal):
         return ""
     return f"{Reason.TERMINAL_ORDER.value}: status is {_shown(values, STATUS)}, which an order does not leave"
 

@@ -1,16 +1,17 @@
-"""What the index says of a letter that was found in the queue, whoever put it there.
+"""What the index says of a dead letter: when the worker places its copy, and when somebody finds it in the queue.
 
-For letters that the worker made it is what the worker indexed when it placed the copy (``letters.py``); all others are
-read as a replay would read them, so that a plan can judge them.
+Both read the same words of the message. What others put there is decoded as a replay would decode it, so that a plan
+can judge it.
 """
 
 from dataclasses import replace
 
-from worker.core.deadletter import DeadLetter, letter_key
+from worker.core.deadletter import DeadLetter, letter_key, read_dead_letter
 from worker.core.decode import EventSchema
+from worker.core.headers import Copy
 from worker.core.history import IndexedLetter
 from worker.core.letterfile import exchange_of
-from worker.core.model import Dead, Update
+from worker.core.model import Dead, Delivery, Settlement, Update
 
 
 def decoded(letter: DeadLetter, schema: EventSchema, *, now_us: int) -> Update | Dead:
@@ -45,3 +46,15 @@ def indexed(letter: DeadLetter, *, queue: str, update: Update | Dead | None, now
         replay_id=letter.history.replay_id,
         worker=letter.history.worker or "",
     )
+
+
+def placed(settlement: Settlement, copy: Copy, copy_id: str, *, queue: str, now_us: int) -> IndexedLetter:
+    """The row of this copy, which is in ``queue`` under the message id ``copy_id`` since ``now_us``."""
+    letter = Delivery(
+        generation=0,
+        tag=0,
+        body=copy.body,
+        properties=replace(copy.properties, message_id=copy_id),
+        routing_key=settlement.delivery.routing_key,
+    )
+    return indexed(read_dead_letter(letter), queue=queue, update=settlement.update, now_us=now_us)

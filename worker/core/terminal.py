@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 from worker.core.entry import Entry
 from worker.core.headers import read_history
-from worker.core.journal import OrderRow
-from worker.core.model import Dead, Reason, Update
+from worker.core.journal import OrderRow, Values
+from worker.core.model import Dead, Fields, Reason, Update, Version
 from worker.core.times import format_time
 
 STATUS = "status"
@@ -20,15 +20,22 @@ def barred(entry: Entry, row: OrderRow, terminal: Collection[int]) -> list[tuple
 
     Older ones than the known status would not change it: they are superseded like anything else.
     """
-    known = row.values.get(STATUS)
-    if known is None or known[1] not in terminal:
+    if STATUS not in row.values:
         return []
-    version, status = known
+    version, status = row.values[STATUS]
     return [
         (update, Dead(reason=Reason.TERMINAL_ORDER, detail=_detail(update, status, version.time_us)))
         for update in entry.updates
-        if version < update.version and update.fields.get(STATUS, status) != status and not _is_allowed(update)
+        if leaves(update.fields, update.version, row.values, terminal) and not _is_allowed(update)
     ]
+
+
+def leaves(fields: Fields, version: Version, known: Values, terminal: Collection[int]) -> bool:
+    """Whether these fields would take an order of which that is ``known`` out of a terminal status."""
+    if STATUS not in known or STATUS not in fields:
+        return False
+    since, status = known[STATUS]
+    return status in terminal and since < version and fields[STATUS] != status
 
 
 def _is_allowed(update: Update) -> bool:

@@ -17,7 +17,7 @@ from worker.adapters.amqp.publisher import Publisher
 from worker.core.errors import CopyFailed, CopyUnencodable
 from worker.core.headers import Copy, body_only, dead_copy, retry_copy
 from worker.core.history import IndexedLetter
-from worker.core.letters import indexed_letter
+from worker.core.letterindex import placed
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
 from worker.ports import Index, WallClock, wall_us
 
@@ -119,7 +119,7 @@ class BrokerSettler:
             case Dead():
                 copy = dead_copy(settlement, now_us=now_us, worker=self._worker)
                 stored, copy_id = await self._publish("", self._dead_queue, copy)
-                return indexed_letter(settlement, stored, copy_id, queue=self._dead_queue, now_us=now_us)
+                return placed(settlement, stored, copy_id, queue=self._dead_queue, now_us=now_us)
             case Retry(tier=tier):
                 copy = retry_copy(settlement, now_us=now_us, worker=self._worker)
                 exchange = self._tiers[min(tier, len(self._tiers) - 1)]

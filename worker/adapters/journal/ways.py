@@ -2,19 +2,20 @@
 
 SQLite has no network to wait for, so an asynchronous driver gains nothing there: aiosqlite is a thread as well, and
 takes it a dozen times per transaction, which cost more than the statements (measured: 50 turns of the event loop for a
-batch). Here a whole transaction is one visit to the thread. One connection, so that this process waits for itself in
-order of arrival rather than by SQLite's polling; ``BEGIN IMMEDIATE``, because a transaction that reads first and writes
-later fails where another one wrote in between.
+batch). Here a whole transaction is one visit to the thread, and those that are wanted at nearly the same time are one:
+the record of a batch, and the claim of the one that takes its slot, share a commit. One connection, so that this
+process waits for itself in order of arrival rather than by SQLite's polling; ``BEGIN IMMEDIATE``, because a transaction
+that reads first and writes later fails where another one wrote in between.
 
 PostgreSQL: READ COMMITTED; single statements run in autocommit mode, which saves two round trips.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
 from sqlalchemy import Connection, Dialect, Engine, create_engine, event
@@ -26,6 +27,10 @@ from worker.adapters.journal.failures import Failure, kind_of
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+_Outcome = tuple[Any, BaseException | None]
+
+TURNS: Final = 4
+"""Of the event loop, from a batch that is decided to the claim of the next one."""
 
 CONNECTIONS: Final = 5
 """To PostgreSQL: MAX_IN_FLIGHT batches, and one for everything else."""
@@ -78,12 +83,38 @@ class SqliteFile:
         event.listen(self._engine, "begin", _begin_sqlite)
         self._single = self._engine.execution_options(**{_SINGLE: True})
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._waiting: list[tuple[Work[Any], asyncio.Future[Any]]] = []
+        self._gathering: asyncio.Task[None] | None = None
         self.dialect = self._engine.dialect
 
     async def once(self, work: Callable[[Connection], T], *, single: bool) -> T:
         """See ``Way``."""
-        engine = self._single if single else self._engine
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _transaction, engine, work)
+        loop = asyncio.get_running_loop()
+        if single:
+            return await loop.run_in_executor(self._thread, _transaction, self._single, work)
+        done: asyncio.Future[T] = loop.create_future()
+        self._waiting.append((work, done))
+        if len(self._waiting) == 1:
+            self._gathering = asyncio.create_task(self._gather(), name="gather")
+        return await done
+
+    async def _gather(self) -> None:
+        """Carry out what is wanted by then. Turns of the event loop, not milliseconds: an idle one does not wait."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        gathered, self._waiting = self._waiting, []
+        works = [work for work, _ in gathered]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, _together, self._engine, works)
+        except BaseException as error:  # noqa: BLE001 - closed meanwhile: told to whoever waits
+            outcomes = [(None, error) for _ in works]
+        for (_, done), (result, failure) in zip(gathered, outcomes, strict=True):
+            if done.done():
+                continue  # nobody waits for it any more
+            if failure is None:
+                done.set_result(result)
+            else:
+                done.set_exception(failure)
 
     async def close(self) -> None:
         """See ``Way``."""
@@ -157,6 +188,19 @@ async def _discarded(connection: AsyncConnection) -> AsyncIterator[None]:
         if kind_of(cause) in (Failure.LOST, Failure.AWAY):
             await connection.invalidate()
         raise
+
+
+def _together(engine: Engine, works: Sequence[Work[Any]]) -> list[_Outcome]:
+    """All in one transaction, or each in its own if that fails: one of them may be to blame, and it is not known which.
+
+    A commit that fails leaves open whether it happened, so then nothing is repeated here.
+    """
+    try:
+        return [(result, None) for result in _transaction(engine, lambda on: [work(on) for work in works])]
+    except CommitFailed as error:
+        return [(None, error) for _ in works]
+    except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
+        return [(None, error)] if len(works) == 1 else [_together(engine, [work])[0] for work in works]
 
 
 def _transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
