@@ -38,7 +38,7 @@ COMMANDS = {
     "resume": Entry("worker.cli.operate", "resume", "End that pause, or one of the storm guard."),
     "publish": Entry("worker.cli.publish", "publish", "Publish events from a file or stream; resumes where it ended."),
     "dead": Entry(
-        "worker.cli.dead", "dead", "The dead letters: why and since when; export, discard, bring the index up to date."
+        "worker.cli.dead", "dead", "The dead letters: why and since when; plan and carry out replays, export, discard."
     ),
     "order": Entry("worker.cli.order", "order", "What happened to one order, event by event."),
     "journal": Entry("worker.cli.journal", "journal", "Upgrade the journal's tables; forget what is old."),
