@@ -72,6 +72,7 @@ class DeadLetter:
 def worker_settings(amqp_url: str, names: Topology, address: Address, options: Options) -> dict[str, str]:
     """What a worker needs to find this broker and this platform: settings, names without prefix."""
     return {
+        "JOURNAL_URL": f"sqlite:///{names.work_queue}.db",  # several worlds may share a folder, but no journal
         "AMQP_URL": amqp_url,
         "EXCHANGE": names.exchanges[0].name,
         "QUEUE": names.work_queue,
