@@ -63,8 +63,8 @@ def test_what_cannot_be_reached_is_a_failure_without_password(tmp_path: Path) ->
 
 
 def test_memory_has_no_tables(tmp_path: Path) -> None:
-    """The default: says what to set."""
-    refused = run(tmp_path, "journal", "upgrade")
+    """Says what to set."""
+    refused = run(tmp_path, "journal", "upgrade", JOURNAL_URL="memory")
 
     assert refused.returncode == 2
     assert "ORDER_WORKER_JOURNAL_URL" in refused.stderr
