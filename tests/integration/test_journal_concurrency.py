@@ -13,6 +13,7 @@ from sqlalchemy.util import await_only
 
 from tests.contract.journals import NOW, SECOND, AnyJournal, Pair, applied, fresh_id, opened, record_of, url_of, version
 from worker.adapters.journal.database import Database
+from worker.adapters.journal.ways import Kind
 from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
 
 DURABLE = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
@@ -100,7 +101,7 @@ async def test_a_frozen_worker_does_not_keep_orders_locked(postgres_url: str) ->
     async with opened(postgres_url, "b") as [other]:
         await other.claim([first], wall_us=NOW)
         locked = asyncio.Event()
-        holding = asyncio.create_task(frozen._once(freezes, single=False))
+        holding = asyncio.create_task(frozen._once(freezes, Kind.WHOLE))
         await locked.wait()
         rows = await other.claim([first], wall_us=NOW)
         thawed.set()

@@ -31,6 +31,7 @@ from tests.support.world import RETRY_DELAYS_S
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.tables import orders
+from worker.adapters.journal.ways import Kind
 from worker.adapters.privatebroker import PrivateBroker
 from worker.simulator.options import Options
 
@@ -63,7 +64,7 @@ async def owed(journal: Database) -> int:
     def count(connection: Connection) -> int:
         return connection.scalar(select(func.count()).select_from(orders).where(open_ones)) or 0
 
-    return await journal.run(count, single=True)
+    return await journal.run(count, kind=Kind.SINGLE)
 
 
 async def until_agreed(arena: Arena, journal: Database, *, deadline_s: float = AGREED_S) -> None:

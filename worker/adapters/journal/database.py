@@ -14,7 +14,9 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Dialect
 
 from worker.adapters.journal.failures import Failure, kind_of, told
-from worker.adapters.journal.ways import CommitFailed, PostgresPool, SqliteFile, Way
+from worker.adapters.journal.postgresway import PostgresPool
+from worker.adapters.journal.sqliteway import SqliteFile
+from worker.adapters.journal.ways import CommitFailed, Kind, Way
 from worker.core.backoff import full_jitter
 from worker.core.errors import JournalUnavailable
 
@@ -36,18 +38,18 @@ class Database:
     def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
         self.is_sqlite = url.startswith("sqlite:")
-        kind = SqliteFile if self.is_sqlite else PostgresPool
-        self._way: Way = kind(url, deadline_s=deadline_s)
+        way = SqliteFile if self.is_sqlite else PostgresPool
+        self._way: Way = way(url, deadline_s=deadline_s)
         self.dialect: Dialect = self._way.dialect
         self._running: set[asyncio.Task[Any]] = set()
 
-    async def run(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
+    async def run(self, work: Callable[[Connection], T], *, kind: Kind = Kind.WHOLE) -> T:
         """Do ``work`` in a transaction; it may be done more than once, but only the last time stays.
 
-        ``single``: it is one statement, which needs no transaction. Raises JournalUnavailable. Cancelling it leaves
+        Raises JournalUnavailable. Cancelling it leaves
         open whether it happens.
         """
-        task = asyncio.create_task(self._repeat(work, single=single), name="journal")
+        task = asyncio.create_task(self._repeat(work, kind), name="journal")
         self._running.add(task)
         task.add_done_callback(self._ended)
         await asyncio.wait({task}, timeout=self._deadline_s)
@@ -82,12 +84,12 @@ class Database:
         if not task.cancelled():
             task.exception()  # asked for, so that one whose caller went away is not complained of
 
-    async def _repeat(self, work: Callable[[Connection], T], *, single: bool) -> T:
+    async def _repeat(self, work: Callable[[Connection], T], kind: Kind) -> T:
         loop = asyncio.get_running_loop()
         until = loop.time() + self._deadline_s  # nobody waits for it any longer
         for number in range(1, TRIES):
             try:
-                return await self._once(work, single=single)
+                return await self._once(work, kind)
             except _Repeatable as failed:
                 if loop.time() >= until:
                     raise JournalUnavailable(f"the journal: {failed}") from failed.__cause__
@@ -95,13 +97,13 @@ class Database:
             jitter = random.random()  # noqa: S311 - spreads those who were in each other's way
             await asyncio.sleep(full_jitter(number, first_s=_FIRST_WAIT_S, cap_s=cap_s, jitter=jitter))
         try:
-            return await self._once(work, single=single)
+            return await self._once(work, kind)
         except _Repeatable as failed:
             raise JournalUnavailable(f"the journal: {failed}") from failed.__cause__
 
-    async def _once(self, work: Callable[[Connection], T], *, single: bool) -> T:
+    async def _once(self, work: Callable[[Connection], T], kind: Kind) -> T:
         try:
-            return await self._way.once(work, single=single)
+            return await self._way.once(work, kind)
         except CommitFailed as failed:
             raise _judged(failed.error, committing=True) from failed.error
         except Exception as error:

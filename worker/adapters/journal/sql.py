@@ -11,6 +11,7 @@ from worker.adapters.journal.finishing import Finishing, changes_of
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import BEFORE_ALL, Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
+from worker.adapters.journal.ways import Kind
 from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow, Values
 from worker.core.model import Scalar, Version
 
@@ -35,13 +36,13 @@ class SqlJournal(SqlArchive):
         """The applied versions of these orders."""
         if not order_ids:
             return {}
-        return await self.database.run(lambda connection: self._orders.read(connection, order_ids), single=True)
+        return await self.database.run(lambda connection: self._orders.read(connection, order_ids), kind=Kind.SINGLE)
 
     async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
         """The applied values of these orders."""
         if not order_ids:
             return {}
-        return await self.database.run(lambda connection: self._orders.known(connection, order_ids), single=True)
+        return await self.database.run(lambda connection: self._orders.known(connection, order_ids), kind=Kind.SINGLE)
 
     async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
         """Record what was applied, without a claim: the row of an order keeps its claim."""
@@ -60,7 +61,7 @@ class SqlJournal(SqlArchive):
         by = Claim(self._worker, wall_us + self._claim_us)
         handed = await self.database.run(
             lambda connection: self._claiming.claim(connection, order_ids, by, wall_us),
-            single=not self.database.is_sqlite,
+            kind=Kind.BRIEF if self.database.is_sqlite else Kind.SINGLE,
         )
         self._claims.note(handed)
         return {order_id: row for order_id, (row, _) in handed.items()}
@@ -75,8 +76,8 @@ class SqlJournal(SqlArchive):
             return self._finishing.finish(connection, changes, record)
 
         if self.database.is_sqlite:
-            return await self.database.run(lambda on: {} if finish(on) else self._record(on, record))
-        if await self.database.run(finish, single=True):
+            return await self.database.run(lambda on: {} if finish(on) else self._record(on, record), kind=Kind.BRIEF)
+        if await self.database.run(finish, kind=Kind.SINGLE):
             return {}
         return await self.database.run(lambda connection: self._record(connection, record))
 

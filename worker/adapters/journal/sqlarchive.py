@@ -34,6 +34,7 @@ from worker.adapters.journal.replays import (
     turn_replay,
 )
 from worker.adapters.journal.statements import insert_for
+from worker.adapters.journal.ways import Kind
 from worker.core.history import (
     Fate,
     GroupBy,
@@ -74,19 +75,19 @@ class SqlArchive:
 
     async def horizon_us(self) -> int:
         """Behind the newest version that was forgotten."""
-        return await self.database.run(horizon_us, single=True)
+        return await self.database.run(horizon_us, kind=Kind.SINGLE)
 
     async def pause(self, pause: Pause) -> None:
         """The first one of its kind stays."""
-        await self.database.run(lambda on: add_pause(on, self._insert, pause), single=True)
+        await self.database.run(lambda on: add_pause(on, self._insert, pause), kind=Kind.SINGLE)
 
     async def resume(self, queue: str) -> bool:
         """End all pauses of the queue."""
-        return await self.database.run(lambda on: end_pauses(on, queue), single=True)
+        return await self.database.run(lambda on: end_pauses(on, queue), kind=Kind.SINGLE)
 
     async def pauses(self, queue: str) -> Sequence[Pause]:
         """The pauses of the queue."""
-        return await self.database.run(lambda on: pauses_of(on, queue), single=True)
+        return await self.database.run(lambda on: pauses_of(on, queue), kind=Kind.SINGLE)
 
     async def add(self, letters: Sequence[IndexedLetter]) -> None:
         """Put letters in, all or nothing."""
@@ -94,7 +95,7 @@ class SqlArchive:
 
     async def page(self, sought: Sought, *, after: int = 0, limit: int = 1000) -> Sequence[IndexedLetter]:
         """The next letters."""
-        return await self.database.run(lambda on: letters_page(on, sought, after, limit), single=True)
+        return await self.database.run(lambda on: letters_page(on, sought, after, limit), kind=Kind.SINGLE)
 
     async def tallies(self, sought: Sought, by: GroupBy, *, limit: int = 100) -> Sequence[Tally]:
         """Counts, the most frequent first."""
@@ -102,16 +103,18 @@ class SqlArchive:
 
     async def mark(self, copy_ids: Sequence[str], state: LetterState, *, wall_us: int) -> int:
         """Say where these letters are now."""
-        return await self.database.run(lambda on: mark_letters(on, copy_ids, state, wall_us), single=True)
+        return await self.database.run(lambda on: mark_letters(on, copy_ids, state, wall_us), kind=Kind.SINGLE)
 
     async def seen(self, copy_ids: Sequence[str], *, wall_us: int) -> int:
         """These letters are in the queue."""
-        return await self.database.run(lambda on: see_letters(on, copy_ids, wall_us), single=True)
+        return await self.database.run(lambda on: see_letters(on, copy_ids, wall_us), kind=Kind.SINGLE)
 
     async def forget_unseen(self, queue: str, since_us: int, *, margin_us: int = 0, wall_us: int) -> int:
         """What nobody saw since is gone."""
         failed_us = since_us - margin_us
-        return await self.database.run(lambda on: remove_unseen(on, queue, since_us, failed_us, wall_us), single=True)
+        return await self.database.run(
+            lambda on: remove_unseen(on, queue, since_us, failed_us, wall_us), kind=Kind.SINGLE
+        )
 
     async def begin(self, replay: Replay) -> None:
         """Put a replay down."""
@@ -123,15 +126,15 @@ class SqlArchive:
 
     async def items(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Sequence[ReplayItem]:
         """The plan behind a place."""
-        return await self.database.run(lambda on: items_page(on, replay_id, after, limit), single=True)
+        return await self.database.run(lambda on: items_page(on, replay_id, after, limit), kind=Kind.SINGLE)
 
     async def find(self, replay_id: str, copy_ids: Sequence[str]) -> Mapping[str, ReplayItem]:
         """Which of these messages are in its plan."""
-        return await self.database.run(lambda on: items_of(on, replay_id, copy_ids), single=True)
+        return await self.database.run(lambda on: items_of(on, replay_id, copy_ids), kind=Kind.SINGLE)
 
     async def states(self, replay_id: str) -> Mapping[ItemState, int]:
         """How many of its messages are in which state."""
-        return await self.database.run(lambda on: item_states(on, replay_id), single=True)
+        return await self.database.run(lambda on: item_states(on, replay_id), kind=Kind.SINGLE)
 
     async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
         """The latest history row of the next places."""
@@ -143,23 +146,23 @@ class SqlArchive:
 
     async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
         """The latest replays of a queue."""
-        return await self.database.run(lambda on: replays_page(on, queue, limit), single=True)
+        return await self.database.run(lambda on: replays_page(on, queue, limit), kind=Kind.SINGLE)
 
     async def replay(self, replay_id: str) -> Replay | None:
         """The replay of that id."""
-        return await self.database.run(lambda on: replay_of(on, replay_id), single=True)
+        return await self.database.run(lambda on: replay_of(on, replay_id), kind=Kind.SINGLE)
 
     async def turn(self, replay_id: str, state: str, *, wall_us: int) -> None:
         """The replay is in this state now."""
-        await self.database.run(lambda on: turn_replay(on, replay_id, state, wall_us), single=True)
+        await self.database.run(lambda on: turn_replay(on, replay_id, state, wall_us), kind=Kind.SINGLE)
 
     async def hold(self, queue: str, holder: Holder) -> None:
         """This one holds the lock of the queue now."""
-        await self.database.run(lambda on: note_holder(on, self._insert, queue, holder), single=True)
+        await self.database.run(lambda on: note_holder(on, self._insert, queue, holder), kind=Kind.SINGLE)
 
     async def holder(self, queue: str) -> Holder | None:
         """Who held it last."""
-        return await self.database.run(lambda on: holder_of(on, queue), single=True)
+        return await self.database.run(lambda on: holder_of(on, queue), kind=Kind.SINGLE)
 
     async def _sorted(self, work: Callable[[Connection], T]) -> T:
         """With all of the history where it can be found."""
