@@ -43,9 +43,9 @@ async def publish(outside: Outside, names: Topology, *numbers: int) -> None:
 
 
 async def hand_back(consumer: Consumer, *tags: int) -> None:
-    """Return deliveries to the queue, and wait until all came again, counted.
+    """Return deliveries to the queue, and wait until all came again, counted, and the consumer is cancelled.
 
-    The consumer is cancelled when the first comes again, for which it needs its turn: not before the last one is here.
+    It is cancelled when the first comes again, for which it needs its turn: not before the last one is here.
     """
     assert consumer._current is not None
     unsettled = consumer.status.unsettled
@@ -56,6 +56,8 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
             await consumer._current.channel.basic_reject(tag)
         while consumer.status.unsettled != unsettled:  # noqa: ASYNC110 - set aside, so nobody hears of them
             await asyncio.sleep(0.01)
+    async with consumer._turn, asyncio.timeout(DEADLINE_S):
+        pass  # turns are given in the order in which they were asked for
 
 
 async def test_the_first_message_that_never_came_back_widens_the_consumer(
