@@ -12,12 +12,14 @@ command to the queue, and answered.
 A quorum queue keeps what was returned in front of what was never handed out, and puts what returns now *behind* what
 returned earlier. So the order stays only if everything that was ever returned is held together: a taking that has
 enough goes on to the first message that was never handed out, and stops there. And it stays only if the channels close
-one after the other: what one consumer held returns oldest first, but several consumers of one channel, or more than 32
-messages handed back by name, return in any order (seen on 3.10).
+one after the other, each when the queue knows of the one before, which it hears of behind the broker's answer: what one
+consumer held returns oldest first, but several consumers of one channel, or more than 32 messages handed back by name,
+return in any order (seen on 3.10).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -32,6 +34,9 @@ MOST_PER_CHANNEL = 65_535
 """The largest prefetch that AMQP can say."""
 RETURNING = 1000
 """Messages in a window of which nothing is wanted but that they go back in order."""
+NOTICED_S = 1.0
+"""Until a queue knows of a channel that closed: 5 ms at most were seen. Only the order depends on it."""
+_POLL_S = 0.005
 
 
 class BrokerTaking:
@@ -65,6 +70,7 @@ class BrokerTaking:
         self._taken = 0
         self._over = False
         self._fresh = False
+        self._asking: AbstractChannel | None = None
 
     @property
     def complete(self) -> bool:
@@ -94,9 +100,29 @@ class BrokerTaking:
         """Return what was not removed. Raises ConnectionLost; then it is returned as well."""
         while in_order and self._taken and not self._fresh and await self._take(RETURNING):
             pass
+        ready = await self._ready() if in_order and len(self._windows) > 1 else None
         for window in self._windows.values():
             async with within(self._timeout_s, "handing the dead letters back"):
                 await window.close()
+            if ready is not None:
+                ready += window.held
+                await self._until_ready(ready)
+        if self._asking is not None:
+            await self._asking.close()
+
+    async def _until_ready(self, count: int) -> None:
+        """Wait until the queue knows of what went back. Not for long: another program may have taken it again."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NOTICED_S):
+                while await self._ready() < count:  # noqa: ASYNC110 - only the broker knows, so it is polled
+                    await asyncio.sleep(_POLL_S)
+
+    async def _ready(self) -> int:
+        async with within(self._timeout_s, "asking for the length of the queue"):
+            if self._asking is None or self._asking.is_closed:
+                self._asking = await open_channel(self._connection, timeout_s=self._timeout_s)
+            declared = await self._asking.queue_declare(self._queue, passive=True)
+        return declared.message_count or 0
 
     async def _take(self, most: int) -> list[DeadLetter]:
         """The next letters; none at the end."""
