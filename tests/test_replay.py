@@ -1,8 +1,10 @@
 """Replays on fakes: what is planned, what is moved in which order, and that breaking anywhere loses nothing."""
 
 import asyncio
+import base64
 import itertools
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +30,12 @@ from worker.core.errors import (
 from worker.core.forecast import Cell, Kind
 from worker.core.history import ItemState, LetterState, Sought
 from worker.core.letterfile import letter_line
-from worker.core.model import Ack, AckReason, Dead, Reason, Retry
+from worker.core.model import Ack, AckReason, Dead, Delivery, Properties, Reason, Retry
 from worker.exportfile import ExportFile
+from worker.replay import filing
 from worker.replay.care import Ended
 from worker.replay.executing import Execution
-from worker.replay.filing import LONGEST, LetterFile, export_planned, letter_of
+from worker.replay.filing import GREATEST_BODY, LONGEST, LetterFile, export_planned, letter_of
 
 BAD_NIGHT = (
     dead_letter(1, status=4, at_s=1),
@@ -622,7 +625,66 @@ async def test_killed_at_any_effect_a_file_is_brought_to_its_end(tmp_path: Path)
     assert point > 30
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"copy_id": "x"}', "x" * (LONGEST + 2)])
+HUGE = 5 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        random.Random(7).randbytes(HUGE),
+        b"\0" * HUGE,
+        b'{"id": 1, "status": 4, "note": "' + b"\xc3\xa4" * (HUGE // 2) + b'"}',
+    ],
+    ids=["bytes", "a text that JSON makes six times as long", "an object"],
+)
+async def test_a_very_large_letter_is_brought_back_byte_for_byte(tmp_path: Path, body: bytes) -> None:
+    """The file takes back whatever an export wrote; that the worker takes no such event is a matter of the plan."""
+    letters = [dead_letter(1), invalid_letter(2, body), dead_letter(3)]
+    stage = Stage(letters)
+    await stage.index()
+    await stage.plan(replay_id="r-export")
+    path = tmp_path / "letters.ndjson"
+    with ExportFile(path) as sink:
+        async with stage.queue.taking("kim") as taking:
+            assert await export_planned(taking, stage.journal, "r-export", sink) == 3
+    plan = await stage.plan_file(path)
+    back = [letter_of(filed) for portion in LetterFile(path).portions() for filed in portion]
+
+    assert [letter.delivery.body for letter in back] == [letter.delivery.body for letter in letters]
+    assert plan.tallies.by_kind[Kind.RETURNS] == 1
+    assert (await stage.execute(path=path)).ended is Ended.DONE
+    assert stage.left() == ["copy-2-invalid"]
+
+
+def test_long_lines_are_few_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portion is bounded by its bytes as well; a line beyond the bound is one by itself."""
+    path = tmp_path / "letters.ndjson"
+    write(path, [dead_letter(1), invalid_letter(2, b"x" * 5000), dead_letter(3), dead_letter(4)])
+    monkeypatch.setattr(filing, "PORTION_BYTES", 4000)
+
+    assert [len(portion) for portion in LetterFile(path).portions()] == [1, 1, 2]
+    assert [len(portion) for portion in LetterFile(path).portions(most=1)] == [1, 1, 1, 1]
+
+
+def test_the_greatest_message_of_a_broker_fits_into_a_line(tmp_path: Path) -> None:
+    """As base64, and with headers that JSON makes many times as long."""
+    headers = {"x": ["\0" * 60_000, [{} for _ in range(12_000)]], "ow-detail": "\0" * 120_000}
+    letter = read_dead_letter(Delivery(generation=0, tag=1, body=b"", properties=Properties(headers=headers)))
+
+    assert len(letter_line(letter)) + len(base64.b64encode(bytes(GREATEST_BODY))) < LONGEST
+
+
+def test_a_line_longer_than_any_letter_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read to its end."""
+    path = tmp_path / "letters.ndjson"
+    path.write_text("\n" + "x" * 10_000)
+    monkeypatch.setattr(filing, "LONGEST", 5000)
+
+    with pytest.raises(UsageError, match="line 2: longer than 5000 bytes"):
+        list(LetterFile(path).portions())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"copy_id": "x"}'])
 def test_a_line_that_is_no_letter_is_named(tmp_path: Path, text: str) -> None:
     """With its number."""
     path = tmp_path / "letters.ndjson"
