@@ -33,9 +33,10 @@ from worker.core.slots import Slots
 from worker.core.storm import StormGuard
 from worker.core.versions import KnownVersions
 from worker.echoes import Echoes
+from worker.journalports import WorkerJournal
 from worker.pausing import Pausing
 from worker.permits import Permits
-from worker.ports import Clock, Intake, Settler, WallClock, WorkerJournal, wall_us
+from worker.ports import Clock, Intake, Settler, WallClock, wall_us
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
 from worker.steadyjournal import SteadyJournal
 
