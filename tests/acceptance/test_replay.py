@@ -15,8 +15,10 @@ from tests.support.graveyard import Graveyard, header, sqlite_at
 from tests.support.replaystage import dead_letter, invalid_letter
 from tests.support.tool import Tool, finished, take_all
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.journal.opening import checked_journal
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.model import Reason
+from worker.core.replayoptions import Options
 
 pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("no_leaks")]
 
@@ -119,6 +121,10 @@ async def test_killed_in_the_middle_it_is_resumed_and_nothing_is_lost(
     assert {header(copy, "ow-message-id") for copy in copies} == {f"m-{order}-0" for order in range(1, 301)}
     assert len(copies) <= 300 + 100  # at most what was under way
     await outside.until_ready(queues.dead_queue, 0)
+    async with checked_journal(yard.journal_url) as journal:
+        kept = await journal.replay(replay_id)
+    assert kept is not None
+    assert Options.from_json(kept.options).rate is None, "the rate was for the first run only, as --help says"
 
 
 async def test_ctrl_c_stops_in_good_order(yard: Graveyard, outside: Outside, queues: Topology) -> None:
