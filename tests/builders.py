@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from worker.core.journal import BatchRecord, OrderOutcome, Values
 from worker.core.model import Delivery, Fields, Properties, Scalar, Update, Version
 from worker.core.times import format_time
 
@@ -47,6 +48,12 @@ def make_delivery(
         arrived_us=arrived_us,
         opened_us=opened_us,
     )
+
+
+def applied_record(values: Mapping[int, Values], *, wall_us: int = NOW_US) -> BatchRecord:
+    """What a call leaves in the journal that applied these values of orders nobody claimed (no revision is below 0)."""
+    outcomes = {order_id: OrderOutcome(revision=-1, applied=applied) for order_id, applied in values.items()}
+    return BatchRecord(wall_us=wall_us, orders=outcomes)
 
 
 def make_update(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import generation
 from tests.support.broker import Outside, unique_topology
@@ -14,6 +15,12 @@ from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.journal.upgrading import upgrade
 from worker.adapters.privatebroker import PrivateBroker
+
+# Hypothesis measures wall time: 200 ms for an example, and 1 s for drawing the first ten. The first text of a process
+# waits for tables of all characters (a second of computing where there is no cache yet), and machines that run tests
+# are busy: whichever test drew it failed. Without a deadline the first ten may take 30 s; pytest's timeout bounds all.
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 def pytest_report_header() -> str:

@@ -20,9 +20,9 @@ MOMENT = Moment(0.0, 0.0, "client", 1)
 class Story:
     """A platform, its books, and what a test lets happen."""
 
-    def __init__(self, *, by_life: bool = False) -> None:
+    def __init__(self) -> None:
         self.platform = Platform(Options(), clock=time.monotonic, wall=time.time)
-        self.accounting = Accounting(self.platform, by_life=by_life)
+        self.accounting = Accounting(self.platform)
 
     def make(self, order_id: int, count: int) -> list[Key]:
         """So many events of one order."""
@@ -278,29 +278,22 @@ def test_500_000_events_cost_a_few_bytes_each() -> None:
     assert sys.getsizeof(story.platform.orders.history) < 10_000
 
 
-@pytest.mark.parametrize(("older", "kinds", "forgotten"), [("first", {"went backwards"}, 0), ("second", set(), 1)])
-def test_a_step_back_is_excused_only_in_a_life_that_could_not_know(older: str, kinds: set[str], forgotten: int) -> None:
-    """Versions kept in memory die with their worker; one that wrote the later value itself knew of it."""
-    story = Story(by_life=True)
+@pytest.mark.parametrize("older", ["first", "second"])
+def test_a_step_back_is_excused_in_no_life_but_may_be_mended(older: str) -> None:
+    """What another life applied is in the journal; whether it was the same life is only told."""
+    story = Story()
     keys = story.make(1, 10)
     for key in keys:
         story.apply(key, client="first")
+    assert not story.accounting.backwards()
     story.apply(keys[4], client=older)
+    assert story.accounting.backwards()
     verdict = story.accounting.verdict()
 
-    assert set(verdict.problems) == kinds
-    assert (verdict.figures["forgotten"], verdict.figures["stepped_back"]) == (forgotten, 1)
+    assert set(verdict.problems) == {"went backwards"}
+    assert verdict.figures["stepped_back"] == 1
     assert verdict.figures["relapsed"] == (older == "first")
-
-
-def test_a_life_that_knew_better_once_is_not_excused_later() -> None:
-    """Another life wrote a later value still, but the older one was older than what this life had written as well."""
-    story = Story(by_life=True)
-    keys = story.make(1, 20)
-    for key in keys[:15]:
-        story.apply(key, client="first")
-    for key in keys[15:]:
+    for key in keys[-4:]:  # an echo
         story.apply(key, client="second")
-    story.apply(keys[5], client="first")
-
-    assert set(story.problems()) == {"went backwards"}
+    assert not story.accounting.backwards()
+    story.accounting.verdict().assert_good()

@@ -3,18 +3,18 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.builders import make_delivery
 from tests.support.fakequeue import Broke, Effects
+from tests.support.replaynight import BAD_NIGHT, bad_night, whole_story
 from tests.support.replaystage import ID, Stage, dead_letter, invalid_letter
 from tests.support.virtualtime import run_virtual
-from worker.core.deadletter import DeadLetter, letter_key, read_dead_letter
+from worker.core.deadletter import letter_key, read_dead_letter
 from worker.core.edits import Edits
 from worker.core.errors import (
     ConnectionLost,
@@ -23,35 +23,12 @@ from worker.core.errors import (
     CopyUnencodable,
     JournalUnavailable,
     QueueHeld,
-    UsageError,
 )
 from worker.core.forecast import Cell, Kind
 from worker.core.history import ItemState, LetterState, Sought
-from worker.core.letterfile import letter_line
 from worker.core.model import Ack, AckReason, Dead, Reason, Retry
-from worker.exportfile import ExportFile
 from worker.replay.care import Ended
 from worker.replay.executing import Execution
-from worker.replay.filing import LONGEST, LetterFile, export_planned, letter_of
-
-BAD_NIGHT = (
-    dead_letter(1, status=4, at_s=1),
-    dead_letter(2, status=4, at_s=1),
-    dead_letter(3, status=4, at_s=1),
-    invalid_letter(4),
-    dead_letter(5, status=4, at_s=1, reason=Reason.TERMINAL_ORDER),
-    dead_letter(1, status=5, at_s=2, number=1),
-)
-"""Two to apply for order 1, one of order 2, one superseded, one that is no event, one whose order is over."""
-
-
-async def bad_night() -> Stage:
-    """The stage after it, with one more letter that came behind the plan."""
-    stage = Stage(BAD_NIGHT)
-    await stage.apply(3, 9)
-    await stage.apply(5, 0, status=64)
-    await stage.index()
-    return stage
 
 
 async def test_a_plan_counts_what_would_come_of_each() -> None:
@@ -191,23 +168,6 @@ async def test_an_unknown_origin_is_left_and_said() -> None:
 
 
 # -- breaking ---------------------------------------------------------------------------------------------------------
-
-
-async def whole_story(stage: Stage) -> None:
-    """What has to hold after a resume, whatever broke before."""
-    assert await stage.state() == "done"
-    went = {ItemState.MOVED, ItemState.SUPERSEDED}  # a second copy is not made where the first was applied
-    states = list((await stage.states()).values())
-    assert states[2:5] == [ItemState.SUPERSEDED, ItemState.LEFT, ItemState.LEFT]
-    assert {states[0], states[1], states[5]} <= went
-    assert stage.left() == ["copy-4-invalid", "copy-5-0"]
-    effects = [(order_id, fields["status"]) for order_id, fields, _ in stage.applied]
-    assert sorted(effects) == sorted(set(effects)), "an event had effect twice"
-    assert await stage.status(1) == 5
-    assert await stage.status(2) == 4
-    assert await stage.status(3) == 8
-    assert (2, 4) in effects
-    assert (1, 5) in effects
 
 
 @pytest.mark.parametrize("works", [True, False], ids=["a worker runs", "the worker comes later"])
@@ -510,126 +470,6 @@ async def test_a_rate_is_kept() -> None:
     await carried_out(stage, time)
 
     assert time.now == pytest.approx(4.9, abs=0.2)
-
-
-# -- by way of a file -------------------------------------------------------------------------------------------------
-
-
-Edit = Callable[[dict[str, Any]], None]
-
-
-def write(path: Path, letters: Sequence[DeadLetter], edit: Edit = lambda line: None) -> None:
-    """A file of these letters, each edited."""
-    lines = [json.loads(letter_line(letter)) for letter in letters]
-    for line in lines:
-        edit(line)
-    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
-
-
-async def test_planned_letters_are_written_as_they_are(tmp_path: Path) -> None:
-    """The plan, not the queue; and they stay."""
-    stage = await bad_night()
-    await stage.plan(order_ids=(1, 2))
-    with ExportFile(tmp_path / "letters.ndjson") as sink:
-        async with stage.queue.taking("kim") as taking:
-            assert await export_planned(taking, stage.journal, ID, sink) == 3
-
-    [portion] = LetterFile(tmp_path / "letters.ndjson").portions()
-    assert [filed.copy_id for filed in portion] == ["copy-1-0", "copy-2-0", "copy-1-1"]
-    assert [letter_of(filed).delivery.body for filed in portion] == [
-        BAD_NIGHT[number].delivery.body for number in (0, 1, 5)
-    ]
-    assert len(stage.queue.letters) == 6
-
-
-async def test_the_letters_of_a_file_go_as_the_file_has_them(tmp_path: Path) -> None:
-    """Edited or not; also one that is not in the queue any more, which is said."""
-    stage = await bad_night()
-
-    def edit(line: dict[str, Any]) -> None:
-        if line["copy_id"] == "copy-2-0":
-            line["event"]["status"] = 8
-        if line["copy_id"] == "copy-4-invalid":
-            line["event"] = {"id": 4, "status": 9}
-
-    path = tmp_path / "letters.ndjson"
-    write(path, BAD_NIGHT[:4], edit)
-    del stage.queue.letters[1]
-    await stage.plan_file(path)
-    result = await stage.execute(path=path)
-    await stage.work()
-
-    assert result.ended is Ended.DONE
-    assert (await stage.status(1), await stage.status(2), await stage.status(4)) == (4, 8, 9)
-    items = await stage.journal.items(ID)
-    assert [item.state for item in items] == [
-        ItemState.MOVED, ItemState.MOVED, ItemState.SUPERSEDED, ItemState.MOVED,
-    ]  # fmt: skip
-    assert items[0].detail == items[3].detail == "its letter was taken out of the queue"
-    assert items[1].detail == "its letter was not in the queue any more"
-    assert stage.left() == ["copy-5-0", "copy-1-1"]
-
-
-async def test_an_edited_time_of_a_file_counts(tmp_path: Path) -> None:
-    """Our header of the old one goes; an unedited event keeps it."""
-    stage = Stage([dead_letter(1, at_s=1)])
-    await stage.apply(1, 5)
-    path = tmp_path / "letters.ndjson"
-
-    write(path, stage.queue.letters, lambda line: line["event"].update(occurred_at="2026-11-21T10:00:09Z"))
-    await stage.plan_file(path)
-    await stage.execute(path=path)
-    await stage.work()
-
-    assert await stage.status(1) == 4
-
-
-async def test_one_edited_line_that_is_no_event_and_nothing_moves(tmp_path: Path) -> None:
-    """As with --set."""
-    stage = await bad_night()
-    path = tmp_path / "letters.ndjson"
-    write(path, BAD_NIGHT[:2], lambda line: line["event"].update(status="Dispatched"))
-    await stage.plan_file(path)
-    result = await stage.execute(path=path)
-
-    assert result.ended is Ended.REFUSED
-    assert "status: expected an integer" in result.problems[0]
-    assert stage.outlet.sent == []
-
-
-async def test_killed_at_any_effect_a_file_is_brought_to_its_end(tmp_path: Path) -> None:
-    """Nothing leaves the queue before it is at work."""
-    path = tmp_path / "letters.ndjson"
-    write(path, BAD_NIGHT)
-    for point in itertools.count():
-        stage = await bad_night()
-        await stage.plan_file(path)
-        stage.break_at(Effects(point))
-        try:
-            await stage.execute(path=path)
-        except Broke:
-            broke = True
-        else:
-            broke = False
-        stage.break_at(Effects())
-        await stage.work()
-        await stage.execute(path=path)
-        await stage.work()
-        await whole_story(stage)
-        if not broke:
-            break
-
-    assert point > 30
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"copy_id": "x"}', "x" * (LONGEST + 2)])
-def test_a_line_that_is_no_letter_is_named(tmp_path: Path, text: str) -> None:
-    """With its number."""
-    path = tmp_path / "letters.ndjson"
-    path.write_text(f"\n{text}\n")
-
-    with pytest.raises(UsageError, match="line 2: "):
-        list(LetterFile(path).portions())
 
 
 async def test_what_another_replay_moved_stays_known_as_moved() -> None:

@@ -14,7 +14,8 @@ from worker.core.history import HistoryRow, IndexedLetter, LetterState, Sought
 from worker.core.journal import BatchRecord
 from worker.core.letterfile import letter_line
 from worker.core.letterindex import decoded, indexed
-from worker.ports import Ledger, LetterIndex, Taking, WallClock, wall_us
+from worker.journalports import Ledger, LetterIndex
+from worker.ports import Taking, WallClock, wall_us
 
 WINDOW = 500
 """Letters in memory at a time, and in one statement of the journal (1,000 at most)."""

@@ -6,7 +6,8 @@ import structlog
 
 from worker.core.errors import JournalUnavailable
 from worker.core.horizon import Horizon
-from worker.ports import Archive, WallClock
+from worker.journalports import Archive
+from worker.ports import WallClock
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ import structlog
 from worker.core.errors import JournalUnavailable
 from worker.core.history import IndexedLetter
 from worker.core.journal import BatchRecord, OrderRow
-from worker.ports import Pauses, WallClock, WorkerJournal
+from worker.journalports import Pauses, WorkerJournal
+from worker.ports import WallClock
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)

@@ -113,6 +113,15 @@ def test_help_names_commands_and_variables(program: Program) -> None:
         assert word in done.stdout
 
 
+def test_help_says_which_options_of_a_replay_are_not_kept(program: Program) -> None:
+    """A tempo beside --plan or --resume is that run's; the plan keeps its own."""
+    done = program.run("dead", "replay", "--help")
+
+    kept_apart = [line for line in done.stdout.splitlines() if "With --plan or --resume: for that run only." in line]
+    assert done.returncode == 0
+    assert [line.split()[1] for line in kept_apart] == ["--rate", "--canary", "--canary-wait", "--max-failures"]
+
+
 def test_version_is_that_of_the_distribution(program: Program) -> None:
     """The version in a bug report is the one that runs."""
     done = program.run("--version")

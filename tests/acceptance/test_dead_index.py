@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import NOW_US, make_update
+from tests.builders import NOW_US, applied_record, make_update
 from tests.support.broker import Outside, unique_topology
 from tests.support.tool import Finished, Tool, take_all
 from worker.adapters.amqp.declaring import declare
@@ -21,6 +21,7 @@ from worker.core.history import HistoryRow
 from worker.core.journal import BatchRecord
 from worker.core.letterfile import FiledLetter, read_letter
 from worker.core.model import Dead, Properties, Reason, Settlement, Version
+from worker.ports import wall_us
 
 pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("no_leaks")]
 
@@ -164,7 +165,8 @@ async def test_show_tells_what_the_journal_knows(desk: Desk) -> None:
     others = HistoryRow(at_us=NOW_US, disposition="ack", reason="applied", order_id=ORDER + 1, message_id="m-9")
     async with checked_journal(f"sqlite:///{desk.tool.directory / 'journal.db'}") as journal:
         await journal.record(BatchRecord(wall_us=NOW_US, history=[row, others]))
-        await journal.write({ORDER + 1: {"status": (Version(NOW_US + HOUR, -1, NOW_US, "m-9"), 8)}})
+        values = {"status": (Version(NOW_US + HOUR, -1, NOW_US, "m-9"), 8)}
+        await journal.record(applied_record({ORDER + 1: values}, wall_us=wall_us()))
     (letter,) = (await desk.json("show"))["letters"]
     await desk.settled(1)
     for_people = await desk.run("show")

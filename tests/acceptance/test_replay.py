@@ -1,6 +1,7 @@
 """``order-worker dead replay`` as people run it: a real queue, a real journal, and copies that arrive."""
 
 import asyncio
+import base64
 import json
 import re
 import signal
@@ -14,8 +15,10 @@ from tests.support.graveyard import Graveyard, header, sqlite_at
 from tests.support.replaystage import dead_letter, invalid_letter
 from tests.support.tool import Tool, finished, take_all
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.journal.opening import checked_journal
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.model import Reason
+from worker.core.replayoptions import Options
 
 pytestmark = [pytest.mark.broker, pytest.mark.usefixtures("no_leaks")]
 
@@ -118,6 +121,10 @@ async def test_killed_in_the_middle_it_is_resumed_and_nothing_is_lost(
     assert {header(copy, "ow-message-id") for copy in copies} == {f"m-{order}-0" for order in range(1, 301)}
     assert len(copies) <= 300 + 100  # at most what was under way
     await outside.until_ready(queues.dead_queue, 0)
+    async with checked_journal(yard.journal_url) as journal:
+        kept = await journal.replay(replay_id)
+    assert kept is not None
+    assert Options.from_json(kept.options).rate is None, "the rate was for the first run only, as --help says"
 
 
 async def test_ctrl_c_stops_in_good_order(yard: Graveyard, outside: Outside, queues: Topology) -> None:
@@ -270,3 +277,27 @@ async def test_letters_are_written_edited_elsewhere_and_brought_back(
     await outside.until_ready(queues.dead_queue, 1)
     refused = await yard.replay("--from-file", str(file), "--set", "status=8")
     assert refused.code == 2
+
+
+async def test_a_very_large_letter_goes_through_the_file(
+    yard: Graveyard, outside: Outside, queues: Topology, tmp_path: Path
+) -> None:
+    """Written as it is, taken back as it is, and replayed once somebody cut it down to an event."""
+    body = b'{"id":2,"status":4,"event_id":"' + b"x" * 5 * 1024 * 1024 + b'"}'
+    await yard.bury([dead_letter(1), invalid_letter(2, body)])
+    file = tmp_path / "letters.ndjson"
+    written = await yard.replay("--to-file", str(file))
+    planned = await yard.json("--from-file", str(file))
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    large = next(line for line in lines if line["copy_id"] == "copy-2-invalid")
+
+    assert written.code == 0, written.stderr
+    assert base64.b64decode(large.pop("body_base64")) == body
+    assert (planned["matched"], planned["apply"]) == (2, 1)
+    large["event"] = {"id": 2, "status": 4}
+    file.write_text("\n".join(map(json.dumps, lines)))
+    plan = await yard.json("--from-file", str(file))
+    await yard.json("--plan", plan["replay_id"], "--yes")
+    copies = await take_all(outside, queues.work_queue, 2)
+    assert sorted(json.loads(copy.body)["id"] for copy in copies) == [1, 2]
+    await outside.until_ready(queues.dead_queue, 0)

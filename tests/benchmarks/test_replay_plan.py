@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import NOW_US
+from tests.builders import NOW_US, applied_record
 from worker.adapters.journal.opening import checked_journal
 from worker.core.history import IndexedLetter
 from worker.core.model import Version
+from worker.ports import wall_us
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -47,15 +48,14 @@ async def fill(url: str) -> None:
             letters = [letter(number) for number in range(start, start + PAGE)]
             await journal.add(letters)
             at_us = [NOW_US + (2 * LETTERS if number % 2 else -1) for number in range(start, start + PAGE)]
-            await journal.write(
-                {
-                    5_000_000 + number: {
-                        name: (Version(time_us, -1, time_us, "a"), value)
-                        for name, value in (("status", 8), ("shipping_carrier", "DHL"))
-                    }
-                    for number, time_us in zip(range(start, start + PAGE), at_us, strict=True)
+            values = {
+                5_000_000 + number: {
+                    name: (Version(time_us, -1, time_us, "a"), value)
+                    for name, value in (("status", 8), ("shipping_carrier", "DHL"))
                 }
-            )
+                for number, time_us in zip(range(start, start + PAGE), at_us, strict=True)
+            }
+            await journal.record(applied_record(values, wall_us=wall_us()))
 
 
 def planned(url: str, folder: Path) -> tuple[dict[str, object], float, float]:

@@ -24,7 +24,9 @@ from worker.core.errors import ConnectionLost, UsageError
 TICK_S = 0.25
 LATE_S = 10.0
 READY_S = 60.0
-REST_S = 150.0
+REST_S = 240.0
+"""Queues take their time, and so does an order that a dead worker had claimed: its claim runs out after 34 s, and is
+looked after 60 s later."""
 STILL_LOOKS = 3
 
 
@@ -146,7 +148,10 @@ class Campaign:
     # -- the end --------------------------------------------------------------------------------------------------
 
     async def _rest(self) -> bool:
-        """Wait until nothing is queued or in a worker's hands, and stays so; False if it does not come to that."""
+        """Wait until nothing is queued or in a worker's hands, and stays so; False if it does not come to that.
+
+        An order that shows an older value than it did may only do so as long as the journal owes it an echo.
+        """
         still = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(REST_S):
@@ -155,7 +160,8 @@ class Campaign:
                     while self._stage.lookout.looks < looks + 2:  # noqa: ASYNC110 - a look that began after this
                         await asyncio.sleep(TICK_S)
                     quiet = not self._stage.lookout.queued and not self._stage.lookout.dead_left
-                    still = still + 1 if quiet and await self._stage.in_hand() == 0 else 0
+                    mending = self._stage.accounting.backwards() and await self._stage.owed()
+                    still = still + 1 if quiet and not mending and await self._stage.in_hand() == 0 else 0
         return still == STILL_LOOKS
 
     async def _account(self, *, rested: bool) -> Report:

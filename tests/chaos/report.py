@@ -66,10 +66,8 @@ class Report:
             f"{kinds.get('both applied and dead', 0)}; settled twice: {kinds.get('settled twice', 0)}",
             f"duplicated: {self.writes} writes for {figures['applied']} applied events, "
             f"{figures['duplicates']} dead letters twice",
-            f"backwards: {kinds.get('went backwards', 0)}; and {figures['forgotten']} by a worker that could not know "
-            "better: the later value had been applied and acknowledged by another life, and versions are kept in "
-            "memory only",
-            f"for a while: {figures['stepped_back']} steps back, {figures['relapsed']} of them by the same life",
+            f"backwards: {kinds.get('went backwards', 0)}; for a while: {figures['stepped_back']} steps back, "
+            f"{figures['relapsed']} of them by the same life",
             f"longest stop: {self.stops.longest_s:.1f} s, after {self.stops.longest_after}",
             f"slowest recoveries: {', '.join(f'{name} {took_s:.1f} s' for name, took_s in recoveries)}",
             f"lives of workers: {self.lives}, ended by themselves: {len(self.unasked)}",

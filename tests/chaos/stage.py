@@ -1,10 +1,12 @@
 """What a campaign breaks: one broker, one stand-in platform, two workers behind proxies, a load, and the accounts."""
 
+import asyncio
 import itertools
 import random
+import sqlite3
 import time
 from collections import Counter, deque
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, Signals
@@ -40,9 +42,11 @@ SETTINGS = {
     "MAX_UNSETTLED_S": "60",
     "HEARTBEAT_S": "5",
     "RETRY_DELAYS_S": ",".join(map(str, RETRY_DELAYS_S)),
-    "JOURNAL_URL": "memory",
 }
 """Small limits, so that every one of them is met."""
+JOURNAL = "journal.db"
+"""The file that all lives of both workers share: what one of them applied the next one knows, however it ended."""
+OWED = "SELECT count(*) FROM orders WHERE echo_us IS NOT NULL OR claim_expires_us IS NOT NULL"
 LABELS_KEPT = 2 * SLOTS
 """Scopes that the platform knows at a time; those of dead workers need none."""
 CALLS_KEPT = 100
@@ -52,7 +56,7 @@ OPTIONS = Options(rejected_values=REJECTED, latency_s=(0.0, 0.04))
 class LifeTokens(Tokens):
     """Takes the last scope of a token for the name of its client, so that each life of a worker is a client of its own.
 
-    Whether a value stepped back by somebody's fault depends on who had written the later one.
+    Who steps back on what it had written itself is counted apart.
     """
 
     def issue(self, client: str, scopes: frozenset[str], lifetime_s: float) -> str:
@@ -90,7 +94,7 @@ class Stage:
         self.platform.tokens = LifeTokens(self.platform.clock)
         # Each keeps its whole request, and nobody reads them here.
         self.platform.calls.recent = deque(maxlen=CALLS_KEPT)
-        self.arena.accounting = Accounting(self.platform, by_life=True)
+        self.arena.accounting = Accounting(self.platform)
         # Workers choose their ports themselves, life by life.
         self._stack.push_async_callback(self._end_workers)
         for slot in range(SLOTS):
@@ -131,7 +135,11 @@ class Stage:
         label = replica.next_label
         self._labels = [*self._labels, label][-LABELS_KEPT:]
         self.arena.set_options(scopes=(EDIT_SCOPE, *self._labels))
-        own = {"AMQP_URL": replica.proxy.url(), "OAUTH_SCOPE": f"{EDIT_SCOPE} {label}"}
+        own = {
+            "AMQP_URL": replica.proxy.url(),
+            "OAUTH_SCOPE": f"{EDIT_SCOPE} {label}",
+            "JOURNAL_URL": f"sqlite:///{self.folder / JOURNAL}",
+        }
         await replica.start(self.arena.settings | SETTINGS | own)
 
     async def end_worker(self, slot: int, number: Signals) -> int | None:
@@ -159,6 +167,10 @@ class Stage:
             held += said["unsettled"]
         return held
 
+    async def owed(self) -> int:
+        """Orders that the journal still has something to do about: an echo, or a claim that nobody cleared."""
+        return await asyncio.to_thread(_count, self.folder / JOURNAL)
+
     @property
     def heard(self) -> Counter[str]:
         """What all lives logged, by event."""
@@ -177,6 +189,11 @@ class Stage:
             if replica.life is not None:
                 replica.life.send(SIGCONT)
             await replica.end(SIGKILL, self.accounting)
+
+
+def _count(journal: Path) -> int:
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(OWED).fetchone()[0])
 
 
 def now_s() -> float:

@@ -12,7 +12,7 @@ from tests.chaos.schedule import Planned
 from tests.chaos.table import View
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
 SEED = 20261122
 LENGTH_S = 6.0
@@ -41,7 +41,7 @@ async def test_a_short_campaign_keeps_every_promise(node: PrivateBroker, tmp_pat
         Planned(number=number, at_s=at_s, name=name, lasts_s=lasts_s, slot=slot)
         for number, (name, at_s, lasts_s, slot) in enumerate(COURSE, 1)
     ]
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(270):
         with View(Console(quiet=True), line_every_s=1.0) as view:
             report = await campaign(node, tmp_path, view, planned, seed=SEED, length_s=LENGTH_S, rate=100.0)
 

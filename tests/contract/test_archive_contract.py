@@ -1,11 +1,11 @@
-"""History, retention and pauses, the same on every journal (``ports.Archive``, ``ports.Pauses``)."""
+"""History, retention and pauses, the same on every journal (``journalports.Archive``, ``journalports.Pauses``)."""
 
 from tests.contract.journals import CLAIM_US, NOW, SECOND, AnyJournal, Pair, applied, fresh_id, record_of, version
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, IndexedLetter, ItemState, LetterState, Pause, PauseKind, Replay, ReplayItem
 from worker.core.journal import BatchRecord, OrderOutcome
-from worker.ports import Archive
+from worker.journalports import Archive
 
 DAY = 86_400 * SECOND
 
@@ -75,7 +75,7 @@ async def test_a_record_is_all_or_nothing(pair: Pair, one: int) -> None:
     try:
         await pair.a.record(BatchRecord(wall_us=NOW, orders={one: outcome}, history=[row(one), broken]))
     except Exception:  # noqa: BLE001 - each database has its own word for it
-        assert await pair.a.read([one]) == {}
+        assert await pair.a.known([one]) == {}
         assert await pair.a.history(one) == []
     else:
         assert isinstance(pair.a, MemoryJournal)

@@ -79,7 +79,7 @@ async def test_an_empty_database_is_left_to_a_person(empty: str) -> None:
 
     assert set(await asyncio.gather(upgrade(empty), upgrade(empty))) == {LATEST}
     async with checked_journal(empty) as journal:
-        assert await journal.read([1]) == {}
+        assert await journal.known([1]) == {}
 
 
 async def test_a_newer_journal_is_refused(sqlite_url: str) -> None:
@@ -102,7 +102,7 @@ async def test_tables_that_vanish_are_an_outage(sqlite_url: str) -> None:
     async with checked_journal(sqlite_url) as journal:
         await told(sqlite_url, "DROP TABLE orders")
         with pytest.raises(JournalUnavailable, match="no such table"):
-            await journal.read([1])
+            await journal.known([1])
 
 
 async def test_memory_needs_no_tables() -> None:

@@ -1,4 +1,4 @@
-"""Claims, revisions and echoes, the same on every journal (``ports.Ledger``, ``core/journal.py``)."""
+"""Claims, revisions and echoes, the same on every journal (``journalports.Ledger``, ``core/journal.py``)."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from tests.contract.journals import (
 )
 from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow
 from worker.core.model import Scalar, Version
-from worker.ports import Ledger
+from worker.journalports import Ledger
 
 EXPIRES = NOW + CLAIM_US
 

@@ -1,4 +1,4 @@
-"""The index of dead letters and the replays, the same on every journal (``ports.LetterIndex``, ``ports.Replays``)."""
+"""The index of dead letters and the replays, the same on every journal (``LetterIndex``, ``Replays``)."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from worker.core.history import (
     Tally,
 )
 from worker.core.journal import BatchRecord
-from worker.ports import Holders, LetterIndex, Replays
+from worker.journalports import Holders, LetterIndex, Replays
 
 
 @pytest.fixture

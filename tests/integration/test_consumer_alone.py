@@ -56,8 +56,9 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
             await consumer._current.channel.basic_reject(tag)
         while consumer.status.unsettled != unsettled:  # noqa: ASYNC110 - set aside, so nobody hears of them
             await asyncio.sleep(0.01)
-    async with consumer._turn, asyncio.timeout(DEADLINE_S):
-        pass  # turns are given in the order in which they were asked for
+    async with asyncio.timeout(DEADLINE_S):
+        await consumer._turn.acquire()  # turns are given in the order in which they were asked for
+        consumer._turn.release()
 
 
 async def test_the_first_message_that_never_came_back_widens_the_consumer(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.journals import NOW, applied, fresh_id, opened, record_of, url_of, version
+from tests.contract.journals import NOW, applied, fresh_id, opened, record_of, url_of
 from tests.support.postgres import PrivatePostgres
 from worker.adapters.journal.sql import SqlJournal
 from worker.adapters.journal.upgrading import upgrade
@@ -106,7 +106,7 @@ async def test_what_refuses_us_is_unavailable(mortal: PrivatePostgres, bad: str)
     journal = SqlJournal(address, deadline_s=DEADLINE_S)
 
     with pytest.raises(JournalUnavailable) as refused:
-        await journal.read([1])
+        await journal.known([1])
     await journal.close()
 
     assert "hunter2-planted" not in str(refused.value)
@@ -118,7 +118,7 @@ async def test_a_file_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> No
     for path in (tmp_path / "missing" / "journal.db", tmp_path):
         journal = SqlJournal(f"sqlite:///{path}", deadline_s=DEADLINE_S)
         with pytest.raises(JournalUnavailable, match="unable to open"):
-            await journal.read([1])
+            await journal.known([1])
         await journal.close()
 
 
@@ -196,8 +196,8 @@ async def test_cancelled_at_every_await_it_is_as_good_as_before(durable_url: str
         while await cut(journal, one := fresh_id(), turns):
             await journal.database.settled()  # what was under way goes on by itself
             rows = await journal.history(one)
-            found = (await journal.read([one])).get(one, {})
-            assert found == ({"status": version(1)} if rows else {}), f"cut after {turns} turns"
+            found = (await journal.known([one])).get(one, {})
+            assert found == (applied(1) if rows else {}), f"cut after {turns} turns"
             await a_batch(journal, one)
             turns += 3
 

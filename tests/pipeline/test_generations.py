@@ -43,7 +43,7 @@ async def test_a_late_word_of_an_old_loss_spares_the_living(world: World) -> Non
     world.intake.lose()
     world.publish(1, 1)
     await world.until(lambda: world.queue.unsettled)
-    world.pipeline.lost(1)
+    world.pipeline.sink.lost(1)
     await world.until_settled()
 
     assert world.fates() == {AckReason.APPLIED: 1}
@@ -192,7 +192,7 @@ async def test_a_redelivery_whose_ack_was_lost_keeps_its_first_sight() -> None:
 
         def arrive(number: int, *, generation: int) -> None:
             event = {"id": 1, "status": FIRST_STATUS + number}
-            world.pipeline.deliver(
+            world.pipeline.sink.deliver(
                 make_delivery(
                     event,
                     next(tags),
@@ -207,7 +207,7 @@ async def test_a_redelivery_whose_ack_was_lost_keeps_its_first_sight() -> None:
         for number in (1, 2):
             arrive(number, generation=1)
             await world.advance(1.0)
-        world.pipeline.lost(1)
+        world.pipeline.sink.lost(1)
         arrive(1, generation=2)
         await world.advance(1.0)
 

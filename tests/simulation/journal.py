@@ -62,7 +62,7 @@ class SimJournal(MemoryJournal):
         self._alone = books.scenario.workers == 1
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
-        """See ``ports.Ledger``."""
+        """See ``journalports.Ledger``."""
         claim = super().claim
         rows = await self._ask(lambda: claim(order_ids, wall_us=wall_us), Step.CLAIMING, Step.CLAIMED)
         standing = [row.standing for row in rows.values() if row.standing is not None]
@@ -75,13 +75,13 @@ class SimJournal(MemoryJournal):
         return rows
 
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
-        """See ``ports.Ledger``."""
+        """See ``journalports.Ledger``."""
         moved = await self._ask(lambda: self._record(record), Step.RECORDING, Step.RECORDED)
         self._books.snares.contested.discard(self._worker)
         return moved
 
     async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
-        """See ``ports.Ledger``."""
+        """See ``journalports.Ledger``."""
         if self._books.weather.has(Trouble.JOURNAL_AWAY):
             raise JournalUnavailable("away")
         return await super().due_echoes(wall_us, limit)

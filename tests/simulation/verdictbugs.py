@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from tests.simulation.bugs import Patch, bug
+from worker.calls import Calls
 from worker.carrying import Carrier
 from worker.core import verdict as verdict_module
 from worker.core.entry import Entry
@@ -12,7 +13,7 @@ from worker.core.model import Dead, Fields, Reason, Retry
 from worker.core.outcome import Outcomes
 from worker.core.suspects import Suspects
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement, Rules
-from worker.pipeline import Pipeline
+from worker.tasks import Tasks
 
 # -- verdicts -----------------------------------------------------------------------------------------------------
 
@@ -172,19 +173,19 @@ def lose_the_other_half(patch: Patch) -> None:
 @bug
 def no_wake_after_a_call(patch: Patch) -> None:
     """Nobody looks for work when a slot becomes free."""
-    patch.setattr(Pipeline, "_forget", lambda self, task: self._tasks.discard(task))
+    patch.setattr(Tasks, "_forget", lambda self, task: self.passing.discard(task))
 
-    async def process(self: Pipeline, batch: Any) -> None:
+    async def process(self: Calls, batch: Any) -> None:
         try:
             settlements = await self._carrier.carry(batch, partial(self._decide, batch))
         finally:
             self._slots.give_back()
         await self._unsettled.settle(settlements)
 
-    patch.setattr(Pipeline, "_process", process)
+    patch.setattr(Calls, "_process", process)
 
 
 @bug
 def spin_while_paused(patch: Patch) -> None:
     """The loop's timer is for a call that cannot start."""
-    patch.setattr(Pipeline, "_next_call", lambda self: self._coalescer.next_deadline(self._slots.in_flight))
+    patch.setattr(Calls, "next_start", lambda self: self._coalescer.next_deadline(self._slots.in_flight))

@@ -56,16 +56,10 @@ class Verdict:
 
 
 class Accounting:
-    """Books of one run. ``platform`` is the stand-in's; its history is taken over, so nobody else can read it.
+    """Books of one run. ``platform`` is the stand-in's; its history is taken over, so nobody else can read it."""
 
-    ``by_life``: the platform knows each life of a worker as a client of its own, and workers keep versions in memory
-    only. Then a step back to what a life could not know better (another one had applied and acknowledged the later
-    value) is the figure ``forgotten``; one that it did know of went backwards as ever.
-    """
-
-    def __init__(self, platform: Platform, *, by_life: bool = False) -> None:
+    def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._by_life = by_life
         self._books: dict[int, OrderBook] = {}
         self._foreign: list[str] = []
         self._doubles: list[str] = []
@@ -161,6 +155,11 @@ class Accounting:
         self.fold()
         return not any(book.lost or book.backwards for book in self._books.values())
 
+    def backwards(self) -> bool:
+        """Whether an order shows an older value than it once did."""
+        self.fold()
+        return any(book.backwards for book in self._books.values())
+
     def resident_bytes(self) -> int:
         """What the books take in memory, names and empty tables left out."""
         return sum(book.resident_bytes for book in self._books.values())
@@ -190,10 +189,7 @@ class Accounting:
                 verdict.blame(kind, f"order {order_id} version {version}")
         for name in book.backwards:
             told = f"order {order_id} {name} shows version {book.latest[name]}, once had {book.greatest[name]}"
-            if self._by_life and not book.knew_better(name):
-                verdict.figures["forgotten"] += 1
-            else:
-                verdict.blame("went backwards", told)
+            verdict.blame("went backwards", told)
         values = self._platform.orders.get(order_id)._asdict()
         if any(version_in(values[name]) != book.latest.get(name, 0) for name in FIELDS):
             verdict.blame("not one of ours", f"order {order_id} shows {values}, written were versions {book.latest}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiormq.abc import DeliveredMessage
 
-from tests.builders import NOW_US
+from tests.builders import NOW_US, applied_record
 from tests.support.broker import Outside
 from tests.support.tool import Finished, Tool
 from worker.adapters.journal.opening import checked_journal
@@ -16,6 +16,7 @@ from worker.core.deadletter import DeadLetter
 from worker.core.decode import EventSchema
 from worker.core.letterindex import decoded, indexed
 from worker.core.model import Version
+from worker.ports import wall_us
 
 SCHEMA = EventSchema({}, [])
 
@@ -51,7 +52,8 @@ class Graveyard:
         """The platform confirmed a status, so many seconds after the letters happened."""
         time_us = NOW_US + round(at_s * 1_000_000)
         async with checked_journal(self.journal_url) as journal:
-            await journal.write({order_id: {"status": (Version(time_us, -1, time_us, "applied"), status)}})
+            values = {"status": (Version(time_us, -1, time_us, "applied"), status)}
+            await journal.record(applied_record({order_id: values}, wall_us=wall_us()))
 
     async def replay(self, *options: str, **settings: str) -> Finished:
         """``order-worker dead replay``, to its end."""

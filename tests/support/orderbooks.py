@@ -151,10 +151,6 @@ class OrderBook:
         if len(writers) > WRITERS_KEPT:
             del writers[next(iter(writers))]
 
-    def knew_better(self, name: str) -> bool:
-        """Whether who wrote this field last had written a later version of it before."""
-        return next(reversed(self.by_writer[name].values())) > self.latest[name]
-
     def names(self, version: int) -> tuple[str, ...]:
         """The fields that this event has."""
         return tuple(fields_of(version, refused=bool(self.refused >> version & 1)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from tests.builders import NOW_US, make_update
+from tests.builders import NOW_US, applied_record, make_update
 from tests.support.fakequeue import Effects, FakeQueue
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core.bookkeeping import history_of
@@ -151,7 +151,8 @@ class Stage:
     async def apply(self, order_id: int, at_s: float, status: int = 8) -> None:
         """The platform confirmed a status of this time."""
         time_us = NOW_US + round(at_s * 1_000_000)
-        await self.journal.write({order_id: {"status": (Version(time_us, -1, time_us, "applied"), status)}})
+        values = {"status": (Version(time_us, -1, time_us, "applied"), status)}
+        await self.journal.record(applied_record({order_id: values}, wall_us=LATER_US))
 
     # -- the replay ---------------------------------------------------------------------------------------------------
 

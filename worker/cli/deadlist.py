@@ -37,7 +37,8 @@ from worker.core.errors import WorkerError
 from worker.core.history import DAY_US, GroupBy, Sought, Tally
 from worker.core.letterindex import indexed
 from worker.core.times import format_time
-from worker.ports import LetterIndex, wall_us
+from worker.journalports import LetterIndex
+from worker.ports import wall_us
 
 COMPARE_S = 2.0
 """How long the broker may take to tell its count: the list does not need it."""

@@ -8,7 +8,7 @@ from worker.adapters.amqp.deadletters import WINDOW, Look, Receive
 from worker.cli.deadqueue import at_the_queue, say, this_tool, worn_text
 from worker.config import Settings
 from worker.core.errors import QueueMissing
-from worker.ports import Holders
+from worker.journalports import Holders
 
 
 def look_at(

@@ -26,7 +26,8 @@ from worker.core.errors import ConnectionLost, UsageError
 from worker.core.history import Sought
 from worker.core.span import moment_us
 from worker.core.times import format_time
-from worker.ports import Holders, wall_us
+from worker.journalports import Holders
+from worker.ports import wall_us
 
 WAIT_S = 30.0
 MOST_GIVEN = 1000

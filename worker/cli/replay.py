@@ -26,14 +26,20 @@ Yes = Annotated[bool, typer.Option("--yes", help="Carry it out; without it nothi
 PlanId = Annotated[str | None, typer.Option("--plan", metavar="ID", help="Carry this plan out (with --yes).")]
 ResumeId = Annotated[str | None, typer.Option("--resume", metavar="ID", help="Go on with a replay that was stopped.")]
 StatusId = Annotated[str | None, typer.Option("--status", metavar="ID", help="What became of a replay.")]
-Rate = Annotated[str | None, typer.Option(metavar="N/s", help="Most copies per second (N/m: per minute).")]
+_RUN_ONLY = "With --plan or --resume: for that run only."
+Rate = Annotated[str | None, typer.Option(metavar="N/s", help=f"Most copies per second (N/m: per minute). {_RUN_ONLY}")]
 Canary = Annotated[
-    int | None, typer.Option(min=0, help="So many copies first; the rest when each of them has a good outcome.")
+    int | None,
+    typer.Option(min=0, help=f"So many copies first; the rest when each of them has a good outcome. {_RUN_ONLY}"),
 ]
-CanaryWait = Annotated[float | None, typer.Option(min=0, help=f"Seconds to wait for them; {CANARY_WAIT_S:g}.")]
+CanaryWait = Annotated[
+    float | None, typer.Option(min=0, help=f"Seconds to wait for them; {CANARY_WAIT_S:g}. {_RUN_ONLY}")
+]
 MaxFailures = Annotated[
     int | None,
-    typer.Option(min=0, help="Stop when more copies are dead letters again. With a canary: 0 unless given."),
+    typer.Option(
+        min=0, help=f"Stop when more copies are dead letters again. With a canary: 0 unless given. {_RUN_ONLY}"
+    ),
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of each event. Repeatable.")
@@ -105,6 +111,7 @@ def replay(
     The planned set is frozen in the journal; copies carry the replay's id, so --status tells what became of each.
     An old value never overwrites a newer one: what is superseded is dropped (and noted), or left (--keep-superseded).
     Ctrl-C stops in good order; --resume goes on, after that or whatever else ended it. Exit code 1: stopped or failed.
+    The plan keeps the tempo it was made with: what is said beside --plan or --resume holds for that run, not the next.
     """
     settings = start()
     url = durable(settings)

@@ -9,7 +9,7 @@ The body is what people edit, and what has to come back byte for byte where nobo
   count as long as ``event`` says the same; spaces, the order of names and escapes are no edit. Once it says something
   else (or the bytes were taken out) the body is the JSON of ``event``. Base64, because nobody edits that by mistake;
 - other texts, and objects with numbers that a tool would round (beyond 2**53, or more digits than a double has), are a
-  text: ``body``. Everything else is ``body_base64`` alone.
+  text: ``body``. Everything else is ``body_base64`` alone, and so is what is too long to be edited by anybody.
 
 Exactly one of ``event``, ``body`` and ``body_base64`` alone must be there. Headers and properties are written as
 ``tablejson`` says. ``reason``, ``detail``, ``failed_at``, ``order_id`` and ``message_id`` are for people: nothing reads
@@ -31,6 +31,8 @@ from worker.core.model import Properties
 from worker.core.tablejson import DEEPEST, EXACT, from_json, is_clean, to_json
 from worker.core.times import format_time
 
+LONGEST_SHOWN: Final = 1024 * 1024
+"""Bytes of a body that is written for people, too. An event has at most 64 KiB, and a text may grow sixfold in JSON."""
 _FOR_PEOPLE: Final = ("reason", "detail", "failed_at", "order_id", "message_id")
 _PLACE: Final = ("copy_id", "exchange", "routing_key")
 _NAMES: Final = frozenset((*_FOR_PEOPLE, *_PLACE, "event", "body", "body_base64", "properties", "headers"))
@@ -117,8 +119,9 @@ def _letter(line: dict[str, Any]) -> FiledLetter:
 
 def _body(body: bytes) -> dict[str, Any]:
     encoded = base64.b64encode(body).decode()
-    event = _event(body)
-    if event is not None:
+    if len(body) > LONGEST_SHOWN:
+        return {"body_base64": encoded}
+    if (event := _event(body)) is not None:
         return {"event": event, "body_base64": encoded}
     try:
         return {"body": body.decode()}

@@ -105,10 +105,12 @@ class Suspects:
             self._ask_control()
 
     def lost(self) -> Sequence[Entry]:
-        """Let go of suspects whose deliveries the broker hands over again."""
+        """Let go of suspects whose deliveries the broker hands over again, perhaps to another worker: they speak for no
+        outage here until they do."""
         gone = [entry for entry in self._held.values() if not self._coalescer.alive(entry)]
         for entry in gone:
             del self._held[entry.order_id]
+            self.settled(entry.order_id)
             self._coalescer.finish(entry)
         return gone
 

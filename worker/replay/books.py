@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final, Protocol
 
-from worker.ports import Archive, Holders, Ledger, LetterIndex, Replays
+from worker.journalports import Archive, Holders, Ledger, LetterIndex, Replays
 
 PAGE: Final = 1000
 """Rows asked for at a time."""

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +24,13 @@ from worker.replay.planning import Plan
 
 LINES: Final = 500
 """Letters in memory at a time."""
-LONGEST: Final = 1024 * 1024
-"""Bytes of a line; a letter has at most 64 KiB of body and 128 KiB of headers."""
+GREATEST_BODY: Final = 128 * 1024 * 1024
+"""Bytes of the greatest message that a broker takes: before 4.0; from then on 16 MiB unless its settings say more."""
+LONGEST: Final = 4 * (GREATEST_BODY // 3 + 1) + 16 * 1024 * 1024
+"""Bytes of a line: the greatest body as base64, and what the rest can become (headers of 128 KiB, see
+``letterfile.LONGEST_SHOWN`` for what else there is of a body)."""
+PORTION_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of lines in memory at a time; one line may be longer than that."""
 
 
 class LetterFile:
@@ -42,21 +48,27 @@ class LetterFile:
             raise UsageError(f"{self.path} cannot be read: {error.strerror}") from None
 
     def portions(self, most: int = LINES) -> Iterator[Sequence[FiledLetter]]:
-        """The letters in their order. Raises UsageError, which names the line that is wrong."""
+        """The letters in their order, at most ``most`` at a time and few where they are long. Raises UsageError, which
+        names the line that is wrong."""
         portion: list[FiledLetter] = []
+        size = 0
+        for number, line in self._lines():
+            if portion and (len(portion) >= most or size + len(line) > PORTION_BYTES):
+                yield portion
+                portion, size = [], 0
+            portion.append(read_letter(line, number))
+            size += len(line)
+        if portion:
+            yield portion
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
         with self.path.open("rb") as file:
-            number = 0
-            while line := file.readline(LONGEST + 1):
-                number += 1
+            lines = iter(partial(file.readline, LONGEST + 1), b"")
+            for number, line in enumerate(lines, start=1):
                 if len(line) > LONGEST:
                     raise UsageError(f"line {number}: longer than {LONGEST} bytes, so it is no dead letter")
                 if line.strip():
-                    portion.append(read_letter(line, number))
-                if len(portion) >= most:
-                    yield portion
-                    portion = []
-        if portion:
-            yield portion
+                    yield number, line
 
 
 def letter_of(filed: FiledLetter) -> DeadLetter:

@@ -2,7 +2,7 @@
 
 Who takes holds a lock: an exclusive queue named like the dead-letter queue with ``.lock`` behind it. The broker gives
 it to one connection only and deletes it with that connection, so a tool that was killed or is cut off holds nothing,
-and what it had taken is back by then. The broker does not say who has it: the journal does (``ports.Holders``).
+and what it had taken is back by then. The broker does not say who has it: the journal does (``journalports.Holders``).
 
 The price of taking is one of the queue's delivery limit (``x-delivery-count``) for what goes back, and a queue that
 others declared may have a limit of 20, beyond which RabbitMQ drops. The limit cannot be read over AMQP, but a queue
@@ -32,7 +32,8 @@ from worker.core.deadletter import DeadLetter
 from worker.core.errors import BrokerRefused, ConnectionLost, QueueHeld, QueueMissing, QueueWorn
 from worker.core.history import Holder
 from worker.core.times import format_time
-from worker.ports import Holders, WallClock, wall_us
+from worker.journalports import Holders
+from worker.ports import WallClock, wall_us
 
 LIMIT_AT = 15
 """Delivery count from which looking is refused; the default limit of RabbitMQ 4 is 20."""

@@ -11,7 +11,6 @@ from worker.adapters.journal.memoryarchive import MemoryArchive
 from worker.core.journal import (
     BatchRecord,
     Claim,
-    OrderOutcome,
     OrderRow,
     StoredOrder,
     Values,
@@ -19,7 +18,6 @@ from worker.core.journal import (
     contested,
     recorded,
 )
-from worker.core.model import Scalar, Version
 
 MEMORY = "memory"
 """What ``JOURNAL_URL`` says for this journal."""
@@ -44,25 +42,9 @@ class MemoryJournal(MemoryArchive):
         # The few orders that a sweeper has to look at, so that it need not look at all.
         self._open: dict[int, None] = {}
 
-    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
-        """The applied versions of these orders."""
-        orders = self._orders
-        return {
-            order_id: {name: version for name, (version, _) in orders[order_id].values.items()}
-            for order_id in order_ids
-            if order_id in orders
-        }
-
     async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
         """The applied values of these orders."""
         return {order_id: self._orders[order_id].values for order_id in order_ids if order_id in self._orders}
-
-    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
-        """Note what was applied; lower versions than the known ones change nothing."""
-        for order_id, values in applied.items():
-            stored = self._orders.get(order_id, _NEVER_SEEN)
-            self._put(order_id, recorded(stored, OrderOutcome(revision=-1, applied=values)))
-        self._forget_oldest()
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         """Claim the orders for this worker."""

@@ -29,7 +29,7 @@ ROWS_KEPT = 20_000
 
 
 class MemoryArchive:
-    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex``, ``Replays`` and ``Holders`` for one process life."""
+    """Implements all ports of the journal but the ledger for one process life."""
 
     def __init__(self) -> None:
         self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)

@@ -30,7 +30,6 @@ from worker.adapters.journal.statements import Bulk, insert_for
 from worker.adapters.journal.tables import orders
 from worker.core.fields import INT64_MIN
 from worker.core.journal import Claim, OrderOutcome, StoredOrder, Values, contested, recorded
-from worker.core.model import Version
 
 SCANNED: Final = 5_000
 """Orders that one look for abandoned claims goes through."""
@@ -69,13 +68,6 @@ class Orders:
         """The applied values of these orders."""
         rows = connection.execute(self._read, {"ids": self._list(order_ids)})
         return {row.order_id: load_values(row.applied) for row in rows}
-
-    def read(self, connection: Connection, order_ids: Iterable[int]) -> dict[int, dict[str, Version]]:
-        """The applied versions of these orders."""
-        return {
-            order_id: {name: version for name, (version, _) in values.items()}
-            for order_id, values in self.known(connection, order_ids).items()
-        }
 
     def record(
         self, connection: Connection, outcomes: Mapping[int, OrderOutcome], wall_us: int

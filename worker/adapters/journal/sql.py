@@ -1,6 +1,5 @@
 """The durable journal: SQLite for one worker (and its tools on the same machine), PostgreSQL for replicas."""
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
@@ -12,8 +11,7 @@ from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import BEFORE_ALL, Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
 from worker.adapters.journal.ways import Kind
-from worker.core.journal import BatchRecord, Claim, OrderOutcome, OrderRow, Values
-from worker.core.model import Scalar, Version
+from worker.core.journal import BatchRecord, Claim, OrderRow, Values
 
 
 class SqlJournal(SqlArchive):
@@ -32,27 +30,11 @@ class SqlJournal(SqlArchive):
         self._worker = worker
         self._claim_us = round(claim_s * 1_000_000)
 
-    async def read(self, order_ids: Sequence[int]) -> Mapping[int, Mapping[str, Version]]:
-        """The applied versions of these orders."""
-        if not order_ids:
-            return {}
-        return await self.database.run(lambda connection: self._orders.read(connection, order_ids), kind=Kind.SINGLE)
-
     async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
         """The applied values of these orders."""
         if not order_ids:
             return {}
         return await self.database.run(lambda connection: self._orders.known(connection, order_ids), kind=Kind.SINGLE)
-
-    async def write(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
-        """Record what was applied, without a claim: the row of an order keeps its claim."""
-        # No revision is below 0: whoever has claimed the orders keeps them.
-        outcomes = {
-            order_id: OrderOutcome(revision=-1, applied=values) for order_id, values in applied.items() if values
-        }
-        if outcomes:
-            wall_us = time.time_ns() // 1000
-            await self.database.run(lambda connection: self._orders.record(connection, outcomes, wall_us))
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         """Claim the orders for this worker."""

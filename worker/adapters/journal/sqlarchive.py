@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class SqlArchive:
-    """Implements ``ports.Archive``, ``Pauses``, ``LetterIndex``, ``Replays`` and ``Holders`` on a ``Database``."""
+    """Implements all ports of the journal but the ledger on a ``Database``."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
