@@ -26,6 +26,7 @@ from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
 from worker.core.history import PauseKind
 from worker.core.horizon import Horizon
+from worker.core.measures import Measures
 from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
 from worker.core.outcome import Effects, Outcomes
 from worker.core.readiness import Activity
@@ -93,7 +94,10 @@ class Pipeline:
         self._clock = clock
         self._journal = SteadyJournal(journal, wall_us=wall_us)
         self._pausing = Pausing(self._journal, queue=queue, worker=name, wall_us=wall_us)
-        self._unsettled = Unsettled(settler, prefetch=limits.prefetch, index=self._journal.index)
+        self.measures = Measures()
+        self._unsettled = Unsettled(
+            settler, prefetch=limits.prefetch, index=self._journal.index, measures=self.measures, wall_us=wall_us
+        )
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
         self._early = Early(self._unsettled)
@@ -112,6 +116,7 @@ class Pipeline:
             slots=self._slots,
             known=self._known,
             counts=self.counts,
+            measures=self.measures,
             horizon=horizon or Horizon(days=0),
             worker=name,
             clock=clock,
@@ -124,6 +129,7 @@ class Pipeline:
             slots=self._slots,
             permits=self._permits,
             counts=self.counts,
+            measures=self.measures,
             may=self._may_echo,
             clock=clock,
             wall_us=wall_us,
@@ -386,6 +392,11 @@ class Pipeline:
             calls_allowed=self._slots.limit,
             buffered=self._coalescer.buffered,
             counts=dict(self.counts),
+            journal_up=not self._journal.stuck and not self._pausing.away,
+            storm_tripped=self._storm.tripped,
+            storm_share=self._storm.share,
+            budget=self._permits.per_hour,
+            budget_left=self._permits.left(now),
         )
 
 
