@@ -108,7 +108,10 @@ _TABLE = {
     # how it is
     "ready": _gauge("1 where /readyz says 200."),
     "consuming": _gauge("1 while the broker has a consumer of this worker, active or standing by."),
-    "broker_connected": _gauge("1 while the connection stands.", connection=CONNECTIONS),
+    "broker_connected": _gauge(
+        "1 while the connection stands; a lost one for copies is dialled again when there is a copy to place.",
+        connection=CONNECTIONS,
+    ),
     "breaker_state": _gauge("1 for the current state of the way to the platform.", state=Mode),
     "paused": _gauge("1 for the cause why no call starts now.", cause=OutageKind),
     "draining": _gauge("1 once the worker was asked to stop."),
@@ -119,8 +122,8 @@ _TABLE = {
     "start_time_seconds": _gauge("When this process started, in seconds since 1970."),
     "build_info": Metric(
         kind=Kind.INFO,
-        meaning="1, with the version of the worker and of Python.",
-        labels=("version", "python"),
+        meaning="1, with the versions of Python and of the worker.",
+        labels=("python", "version"),
         series=frozenset(),
     ),
 }

@@ -110,7 +110,7 @@ def _of_the_process(vitals: Vitals) -> Iterator[_Named]:
     yield "broker_connected", {(name,): float(up) for name, up in vitals.health.connections.items()}
     yield "event_loop_lag_seconds", _one(vitals.health.loop_lag_s)
     yield "start_time_seconds", _one(vitals.started_s)
-    yield "build_info", {(vitals.version, vitals.python): 1.0}
+    yield "build_info", {(vitals.python, vitals.version): 1.0}
 
 
 def _depths(depths: Depths) -> dict[Labels, float]:
