@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +14,14 @@ from importlib.metadata import version
 import structlog
 
 from worker.adapters.admin import AdminServer
-from worker.adapters.amqp.connection import Endpoint, Link, shown, vhost_of
+from worker.adapters.amqp.connection import Endpoint, Link, shown
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare, verify
-from worker.adapters.amqp.depths import QueueLook
 from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
-from worker.adapters.amqp.topology import Topology, planned
+from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.journal.opening import AnyJournal, check, journal_at
-from worker.adapters.management import ManagementApi
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
 from worker.adapters.prometheus import PrometheusText
 from worker.caller import Caller
@@ -40,10 +38,10 @@ from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
 from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
-from worker.core.vitals import Health, QueueKind
+from worker.core.vitals import Health
 from worker.core.watch import Watch
-from worker.depths import QueueDepths
 from worker.looplag import LoopLag
+from worker.observing import queue_depths
 from worker.operations import Parts, WorkerOperations
 from worker.pipeline import Limits, Pipeline
 from worker.ports import Exposition, Operations, wall_us
@@ -54,8 +52,6 @@ from worker.watchdog import Watchdog
 log = structlog.get_logger(__name__)
 
 DISTRIBUTION = "order-update-worker"
-LOOK_TIMEOUT_S = 3.0
-"""Longest wait for the management API, for figures that nobody has to have."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -181,7 +177,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     )
     journal_found = asyncio.Event()
     lag = await stack.enter_async_context(LoopLag())
-    depths = await _depths(settings, plan, endpoint, stack, wanted=lambda: consuming.connected)
+    depths = await queue_depths(settings, plan, endpoint, stack, wanted=lambda: consuming.connected)
     operations = WorkerOperations(
         pipeline,
         Parts(
@@ -210,25 +206,6 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         horizon=horizon,
         journal_found=journal_found,
     )
-
-
-async def _depths(
-    settings: Settings, plan: Topology, endpoint: Endpoint, stack: AsyncExitStack, *, wanted: Callable[[], bool]
-) -> QueueDepths:
-    """Looks at the queues of the plan, over a connection of its own and, where it is set, the management API."""
-    link = Link(endpoint, name="order-worker look")
-    stack.push_async_callback(link.close)
-    unacked = None
-    if settings.management_url:
-        api = await stack.enter_async_context(ManagementApi(settings.management_url, timeout_s=LOOK_TIMEOUT_S))
-        unacked = partial(api.unacked, vhost_of(settings.broker.urls[0]))
-    queues = {
-        QueueKind.WORK: [plan.work_queue],
-        QueueKind.RETRY: plan.retry_exchanges,  # each has a queue of its name
-        QueueKind.DEAD: [plan.dead_queue],
-    }
-    ready = QueueLook(link, wanted=wanted).ready
-    return await stack.enter_async_context(QueueDepths(queues, ready=ready, unacked=unacked, clock=time.monotonic))
 
 
 def rules_of(extra: ExtraRules, terminal_statuses: frozenset[int]) -> Rules:

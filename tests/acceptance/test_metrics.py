@@ -3,6 +3,7 @@
 import asyncio
 import json
 import platform
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.managed import ManagedBroker
 from tests.support.proxy import TcpProxy
+from tests.support.workerprocess import WorkerProcess
 from tests.support.world import World, stamped
 from worker.adapters.privatebroker import PrivateBroker, free_ports
 from worker.simulator.options import Options
@@ -28,6 +30,7 @@ DEADLINE_S = 30.0
 POLL_S = 0.05
 BUDGET = 36_000
 REJECTED, BUSY = 46_140_901, 46_140_902
+QUEUES = ("work", "retry", "dead")
 LATER = ("60", "90")
 """Retry tiers that outlast the test."""
 
@@ -146,8 +149,8 @@ async def test_every_figure_is_what_was_published(world: World) -> None:
     figures = await admin.until(
         lambda seen: (
             seen.total("events_settled_total") == published
-            and [depth(seen, queue) for queue in ("work", "retry", "dead")] == [0, 1, 3]
-            and depth(seen, "work", "unacked") == 0
+            and [depth(seen, queue) for queue in QUEUES] == [0, 1, 3]
+            and [depth(seen, queue, "unacked") for queue in QUEUES] == [0, 0, 0]
         )
     )
     sent = world.calls
@@ -169,7 +172,6 @@ async def test_every_figure_is_what_was_published(world: World) -> None:
     assert 0 < figures("event_age_seconds_sum", "first_seen") < 150 * (time.time() - began)
     assert figures("call_budget") == BUDGET
     assert figures("call_budget_left") == BUDGET - world.all_calls
-    assert [depth(figures, queue, "unacked") for queue in ("work", "retry", "dead")] == [0, 0, 0]
     assert figures("storm_guard_dead_ratio") == pytest.approx(3 / published)
     assert began - 1 < figures("start_time_seconds") < figures("last_applied_timestamp_seconds") < time.time() + 1
     assert 0 <= figures("token_age_seconds") < time.time() - began
@@ -260,3 +262,33 @@ async def test_outages_are_figures_not_failures(broker: PrivateBroker, tmp_path:
         again = await admin.until(lambda seen: depth(seen, "work") == 0)
         assert again("broker_connected", "consume") == 1
         assert await worker.terminate() == 0
+
+
+async def test_a_worker_that_cannot_begin_says_so(tmp_path: Path) -> None:
+    """Neither journal nor broker nor platform are there: all figures are, from the first minute."""
+    admin = Admin()
+    nowhere = {
+        "AMQP_URL": "amqp://guest:guest@127.0.0.1:9/",
+        "JOURNAL_URL": "postgresql://somebody:pl4nted@127.0.0.1:9/journal",
+        "OAUTH_URL": "http://127.0.0.1:9/token",
+        "GRAPHQL_URL": "http://127.0.0.1:9/",
+        "CLIENT_ID": "c",
+        "CLIENT_SECRET": SECRET,
+    }
+    worker = await WorkerProcess.start(nowhere | admin.settings, cwd=tmp_path)
+    try:
+        await worker.until_heard("journal.unavailable")
+        figures, state = await admin.figures(), await admin.state()
+    finally:
+        worker.send(signal.SIGTERM)
+        code = await worker.ended()
+
+    for name in ("journal_up", "ready", "consuming", "deliveries_total", "unsettled_deliveries"):
+        assert figures(name) == 0
+    assert figures.total("broker_connected") == 0
+    missing = {"token_age_seconds", "call_budget", "call_budget_left", "last_applied_timestamp_seconds"}
+    left_out = {f"order_worker_{name}" for name in (*missing, "queue_messages")}
+    assert figures.names == {name.removesuffix("_total").removesuffix("_info") for name in METRICS} - left_out
+    assert (state["journal_up"], state["queues"], state["last_applied_at"]) == (False, {}, None)
+    assert [word for word in (SECRET, "pl4nted") if word in figures.text + json.dumps(dict(state))] == []
+    assert code == 0
