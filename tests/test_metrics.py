@@ -176,3 +176,21 @@ async def test_a_figure_that_does_not_fit_its_kind_is_a_fault() -> None:
 
     with pytest.raises(TypeError, match="order_worker_ready"):
         await PrometheusText(read).expose("")
+
+
+def test_nothing_was_applied_at_no_time() -> None:
+    """Not in 1970 either."""
+    names = {reading.name for reading in readings(Measures(), vitals())}
+
+    assert set(METRICS) - names == {"order_worker_last_applied_timestamp_seconds"}
+
+
+def test_values_of_a_label_are_listed_once() -> None:
+    """For people: the README shows them."""
+    assert METRICS["order_worker_events_settled_total"].values_of("outcome") == [
+        "acked",
+        "dead",
+        "released",
+        "renewed",
+        "retried",
+    ]
