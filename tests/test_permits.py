@@ -90,3 +90,13 @@ def test_the_tighter_budget_counts(per_hour: int | None, per_day: int | None, ex
 def test_the_prefetch_in_use_is_what_ten_minutes_can_carry(per_hour: int | None, expected: int) -> None:
     """Messages that cannot be sent soon are left to the broker."""
     assert prefetch_in_use(2000, max_batch=100, per_hour=per_hour) == expected
+
+
+def test_what_is_left_of_a_budget_comes_back_after_an_hour() -> None:
+    """Figures for people: None without a budget, and looking spends nothing."""
+    permits = Permits(100)
+    for _ in range(10):
+        assert not permits.wait_s(0.0, full=True)
+
+    assert [permits.left(now) for now in (0.0, 0.0, 3600.0, 3602.0)] == [90, 90, 90, 100]
+    assert Permits(None).left(0.0) is None

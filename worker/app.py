@@ -23,6 +23,7 @@ from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.journal.opening import AnyJournal, check, journal_at
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
+from worker.adapters.prometheus import PrometheusText
 from worker.caller import Caller
 from worker.config import Settings
 from worker.core.breaker import Breaker
@@ -37,10 +38,13 @@ from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
 from worker.core.storm import StormGuard
 from worker.core.verdict import Rules
+from worker.core.vitals import Health
 from worker.core.watch import Watch
-from worker.operations import WorkerOperations
+from worker.looplag import LoopLag
+from worker.observing import queue_depths
+from worker.operations import Parts, WorkerOperations
 from worker.pipeline import Limits, Pipeline
-from worker.ports import Operations, wall_us
+from worker.ports import Exposition, Operations, wall_us
 from worker.pruning import keep_pruned
 from worker.retrying import forever
 from worker.watchdog import Watchdog
@@ -62,6 +66,7 @@ class _Parts:
     watchdog: Watchdog
     journal: AnyJournal
     horizon: Horizon
+    journal_found: asyncio.Event
 
 
 async def run(settings: Settings) -> None:
@@ -79,7 +84,7 @@ async def run(settings: Settings) -> None:
         # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
         async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
-            await open_admin(settings, parts.operations, last)
+            await open_admin(settings, parts.operations, PrometheusText(parts.operations.readings), last)
             if await _until(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
@@ -170,12 +175,25 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         rebuild=rebuild,
         clock=time.monotonic,
     )
+    journal_found = asyncio.Event()
+    lag = await stack.enter_async_context(LoopLag())
+    depths = await queue_depths(settings, plan, endpoint, stack, wanted=lambda: consuming.connected)
     operations = WorkerOperations(
         pipeline,
-        intake=lambda: consumer.status,
-        token_age_s=lambda: tokens.age_s,
-        stalled=lambda: watchdog.finding,
-        alive=lambda: watchdog.alive,
+        Parts(
+            intake=lambda: consumer.status,
+            token_age_s=lambda: tokens.age_s,
+            stalled=lambda: watchdog.finding,
+            health=lambda: Health(
+                alive=watchdog.alive,
+                loop_lag_s=lag.most_s,
+                connections={"consume": consuming.connected, "publish": publishing.connected},
+            ),
+            journal_found=journal_found.is_set,
+            depths=depths,
+            version=version(DISTRIBUTION),
+            started_s=time.time(),
+        ),
     )
     return _Parts(
         consuming=consuming,
@@ -186,6 +204,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         watchdog=watchdog,
         journal=journal,
         horizon=horizon,
+        journal_found=journal_found,
     )
 
 
@@ -213,6 +232,7 @@ async def _prepare(settings: Settings, parts: _Parts) -> None:
         with attempt:
             await check(parts.journal, settings.journal_url)
             parts.horizon.before_us = await parts.journal.horizon_us()
+    parts.journal_found.set()
     bring = declare if settings.topology is TopologyMode.DECLARE else verify
     async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(ConnectionLost,)):
         with attempt:
@@ -261,12 +281,11 @@ async def _tell_ready(consumer: Consumer) -> None:
     log.info("worker.ready")
 
 
-async def open_admin(settings: Settings, operations: Operations, stack: AsyncExitStack) -> None:
+async def open_admin(settings: Settings, operations: Operations, exposition: Exposition, stack: AsyncExitStack) -> None:
     """Start the admin interface. UsageError where it cannot listen, unless nobody chose the port: bringing events to
-    the
-    platform matters more than a default that something else on this machine holds."""
+    the platform matters more than a default that something else on this machine holds."""
     try:
-        await stack.enter_async_context(AdminServer(settings.admin, operations))
+        await stack.enter_async_context(AdminServer(settings.admin, operations, exposition))
     except UsageError as refused:
         if "admin_port" in settings.model_fields_set:
             raise

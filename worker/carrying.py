@@ -16,6 +16,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
 from worker.core.horizon import Horizon
 from worker.core.journal import BatchRecord
+from worker.core.measures import CallKind, Measures
 from worker.core.model import Settlement
 from worker.core.outcome import Effects, Outcomes
 from worker.core.request import Request, applied_by, request_of
@@ -47,6 +48,7 @@ class Carrier:
         slots: Slots,
         known: KnownVersions,
         counts: Counter[str],
+        measures: Measures,
         horizon: Horizon,
         worker: str,
         clock: Clock,
@@ -59,6 +61,7 @@ class Carrier:
         self._slots = slots
         self._known = known
         self._counts = counts
+        self._measures = measures
         self._horizon = horizon
         self._worker = worker
         self._clock = clock
@@ -127,6 +130,9 @@ class Carrier:
 
     def _note_call(self, batch: Batch, judgement: Judgement, took_s: float) -> None:
         self._counts["calls"] += 1
+        self._measures.called(CallKind.ORDERS if batch.entries else CallKind.CONTROL, judgement.call, took_s)
+        if batch.entries:
+            self._measures.left(batch.reason, len(batch.entries))
         self._counts["sent"] += len(batch.entries)
         if judgement.call is not Call.ANSWERED:
             log.warning(

@@ -140,8 +140,8 @@ class Settings(BaseSettings):
     management_url: ManagementUrl = Field(
         default="",
         repr=False,
-        description="RabbitMQ's management API, such as http://user:password@host:15672/; only `check` reads it, for "
-        "what AMQP does not tell.",
+        description="RabbitMQ's management API, such as http://user:password@host:15672/; `check` reads it, for what "
+        "AMQP does not tell, and /metrics, for messages that are unacknowledged.",
     )
 
     # platform

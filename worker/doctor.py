@@ -15,7 +15,7 @@ from typing import Any, Final
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from worker.adapters.amqp.connection import shown
+from worker.adapters.amqp.connection import shown, vhost_of
 from worker.adapters.amqp.inspecting import connected, objects, product, rights
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
@@ -205,8 +205,7 @@ def _usable(told: Told, what: str, kind: type, tell: Tell) -> bool:
 
 def _place(url: str) -> tuple[str, str]:
     """(vhost, user) of a broker's address, as the AMQP client reads them."""
-    parsed = URL(url)
-    return parsed.path.removeprefix("/").replace("%2F", "/") or "/", parsed.user or "guest"
+    return vhost_of(url), URL(url).user or "guest"
 
 
 def _needs(settings: Settings) -> dict[str, frozenset[str]]:

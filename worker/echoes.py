@@ -20,6 +20,7 @@ from worker.core.bookkeeping import outcome_of
 from worker.core.coalesce import Coalescer
 from worker.core.errors import JournalUnavailable
 from worker.core.journal import BatchRecord, OrderRow
+from worker.core.measures import CallKind, Measures
 from worker.core.model import Fields
 from worker.core.request import CONFIRMED, values_of
 from worker.core.slots import Slots
@@ -50,6 +51,7 @@ class Echoes:
         slots: Slots,
         permits: Permits,
         counts: Counter[str],
+        measures: Measures,
         may: Callable[[], bool],
         clock: Clock,
         wall_us: WallClock,
@@ -60,6 +62,7 @@ class Echoes:
         self._slots = slots
         self._permits = permits
         self._counts = counts
+        self._measures = measures
         self._may = may
         self._clock = clock
         self._wall_us = wall_us
@@ -96,7 +99,7 @@ class Echoes:
     async def _echo(self, order_ids: Sequence[int]) -> bool:
         rows, at_us = await self._journal.claim(order_ids), self._wall_us()
         fields: dict[int, Fields] = {order_id: values for order_id, row in rows.items() if (values := values_of(row))}
-        judgement = await self._caller.call(fields) if fields else Judgement(call=Call.ANSWERED)
+        judgement = await self._call(fields) if fields else Judgement(call=Call.ANSWERED)
         echoed, ended_us = self._echoed(rows, fields, judgement), self._wall_us()
         outcomes = {
             order_id: outcome_of(
@@ -111,6 +114,12 @@ class Echoes:
         await self._journal.record(BatchRecord(wall_us=ended_us, orders=outcomes))
         self._counts["echoed"] += len(echoed.intersection(fields))
         return bool(echoed)
+
+    async def _call(self, fields: Mapping[int, Fields]) -> Judgement:
+        started = self._clock()
+        judgement = await self._caller.call(fields)
+        self._measures.called(CallKind.ECHO, judgement.call, self._clock() - started)
+        return judgement
 
     def _echoed(self, rows: Mapping[int, OrderRow], fields: Mapping[int, Fields], judgement: Judgement) -> set[int]:
         """The orders whose echo is over: it was applied, there is nothing to send, or it is of no use to go on."""

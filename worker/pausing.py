@@ -42,6 +42,11 @@ class Pausing:
         self._shared = asyncio.Event()
         self._running = self._away = self._ended = False
 
+    @property
+    def away(self) -> bool:
+        """Whether the journal did not answer when it was looked at last."""
+        return self._away
+
     def put_down(self, kind: PauseKind, detail: str) -> Pause:
         """This worker is paused: the others are to be as well."""
         pause = Pause(queue=self._queue, kind=kind, detail=detail, by=self._worker, since_us=self._wall_us())

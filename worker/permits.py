@@ -28,6 +28,7 @@ class Permits:
 
     def __init__(self, per_hour: int | None) -> None:
         self._bucket = None if per_hour is None else InMemoryBucket(_rates(per_hour))
+        self.per_hour = per_hour
         self._distance_s = 0.0 if per_hour is None else WINDOW_S / per_hour
         self._last = -math.inf
 
@@ -35,6 +36,13 @@ class Permits:
     def limited(self) -> bool:
         """Whether there is a budget at all."""
         return self._bucket is not None
+
+    def left(self, now: float) -> int | None:
+        """How many more calls this hour allows; None without a budget."""
+        if self._bucket is None or self.per_hour is None:
+            return None
+        self._bucket.leak(int(now * _MS))
+        return self.per_hour - self._bucket.count()
 
     def wait_s(self, now: float, *, full: bool) -> float:
         """0: a call may start now, and was counted. Otherwise the seconds after which asking again makes sense."""

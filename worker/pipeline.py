@@ -26,6 +26,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Batch, FlushReason
 from worker.core.horizon import Horizon
+from worker.core.measures import Measures
 from worker.core.outcome import Outcomes
 from worker.core.readiness import Activity
 from worker.core.slots import Slots
@@ -91,7 +92,10 @@ class Pipeline:
         self._wall_us = wall_us
         self._journal = SteadyJournal(journal, wall_us=wall_us)
         self._pausing = Pausing(self._journal, queue=queue, worker=name, wall_us=wall_us)
-        self._unsettled = Unsettled(settler, prefetch=limits.prefetch, index=self._journal.index)
+        self.measures = Measures()
+        self._unsettled = Unsettled(
+            settler, prefetch=limits.prefetch, index=self._journal.index, measures=self.measures, wall_us=wall_us
+        )
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)
         self._early = Early(self._unsettled)
@@ -131,6 +135,7 @@ class Pipeline:
             slots=self._slots,
             known=self._known,
             counts=self.counts,
+            measures=self.measures,
             horizon=horizon or Horizon(days=0),
             worker=name,
             clock=self._clock,
@@ -145,6 +150,7 @@ class Pipeline:
             slots=self._slots,
             permits=self._permits,
             counts=self.counts,
+            measures=self.measures,
             may=self._may_echo,
             clock=self._clock,
             wall_us=self._wall_us,
@@ -272,4 +278,9 @@ class Pipeline:
             calls_allowed=self._slots.limit,
             buffered=self._coalescer.buffered,
             counts=dict(self.counts),
+            journal_up=not self._journal.stuck and not self._pausing.away,
+            storm_tripped=self._storm.tripped,
+            storm_share=self._storm.share,
+            budget=self._permits.per_hour,
+            budget_left=self._permits.left(now),
         )

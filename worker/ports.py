@@ -11,6 +11,7 @@ from worker.core.history import IndexedLetter
 from worker.core.model import Delivery, Properties, Scalar, Settlement
 from worker.core.readiness import Readiness
 from worker.core.report import CallReport
+from worker.core.vitals import Health
 
 
 class Platform(Protocol):
@@ -136,16 +137,16 @@ class Outlet(Protocol):
 class Operations(Protocol):
     """What people and orchestrators ask of a running worker. May be called at any time, before it consumes as well."""
 
-    def alive(self) -> bool:
-        """False where only a new process will do."""
+    def health(self) -> Health:
+        """Of the process, and of its connections."""
         ...
 
     def readiness(self) -> Readiness:
         """Whether it does its work now, or why not."""
         ...
 
-    def state(self) -> Mapping[str, object]:
-        """Everything worth a look, as JSON can hold it. No payloads, no secrets."""
+    async def state(self) -> Mapping[str, object]:
+        """Everything worth a look, as JSON can hold it. No payloads, no secrets. Takes a second at most."""
         ...
 
     async def pause(self, detail: str) -> None:
@@ -154,6 +155,15 @@ class Operations(Protocol):
 
     async def resume(self) -> bool:
         """End a pause by hand or after a storm; False if there was none to end."""
+        ...
+
+
+class Exposition(Protocol):
+    """The metrics as text."""
+
+    async def expose(self, accept: str) -> tuple[bytes, str]:
+        """Text and content type, in the best format that an ``Accept`` header allows. Called for every scrape; takes a
+        second at most, and never raises because something is away: what is not known is left out."""
         ...
 
 

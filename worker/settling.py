@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from worker.core.errors import CopyFailed
-from worker.core.model import Ack, Dead, Delivery, Reason, Release, Retry, Settlement, Update, Version
+from worker.core.measures import Measures, Outcome
+from worker.core.model import Dead, Delivery, Reason, Retry, Settlement, Update, Version
 from worker.core.versions import FirstSight
-from worker.ports import Index, Settler
+from worker.ports import Index, Settler, WallClock, wall_us
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -21,10 +22,20 @@ EARLY_AT_MOST = 200
 
 class Unsettled:
     """Every delivery between its arrival and its settlement. Bounded by the prefetch, as the broker hands over no
-    more. Dead letters go into ``index`` before they are acknowledged."""
+    more. Dead letters go into ``index`` before they are acknowledged, and ``measures`` hears what was settled."""
 
-    def __init__(self, settler: Settler, *, prefetch: int, index: Index | None = None) -> None:
+    def __init__(
+        self,
+        settler: Settler,
+        *,
+        prefetch: int,
+        index: Index | None = None,
+        measures: Measures | None = None,
+        wall_us: WallClock = wall_us,
+    ) -> None:
         self._settler = settler
+        self._measures = measures or Measures()
+        self._wall_us = wall_us
         self._index = index
         self._open: dict[Delivery, tuple[float, Update | None]] = {}
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
@@ -97,11 +108,13 @@ class Unsettled:
             await self._place(settlements)
         finally:
             self._stuck.pop(id(settlements), None)
+        closed = []
         for settlement in settlements:
             if (known := self._open.pop(settlement.delivery, None)) is not None:
                 if (update := known[1]) is not None:
                     self._settled.append((settlement.delivery, update.version))
-                self._count(settlement)
+                closed.append(settlement)
+        self._count(closed)
 
     async def _place(self, settlements: Sequence[Settlement]) -> None:
         number = id(settlements)  # not the settlements: see retrying.py on what `noticed` keeps alive
@@ -114,20 +127,17 @@ class Unsettled:
             with attempt:
                 await self._settler.settle(settlements, self._index)
 
-    def _count(self, settlement: Settlement) -> None:
-        match settlement.disposition:
-            case Ack(reason=reason):
-                self.counts[reason] += 1
-            case Retry(counts=False):
-                self.counts["renewed"] += 1
-            case Retry(reason=reason, detail=detail):
-                self.counts["retried"] += 1
-                log.warning("message.retry", reason=reason, detail=detail, **_about(settlement))
-            case Dead(reason=reason, detail=detail):
-                self.counts["dead"] += 1
-                log.warning("message.dead", reason=reason, detail=detail, **_about(settlement))
-            case Release():
-                pass
+    def _count(self, settled: Sequence[Settlement]) -> None:
+        for (outcome, reason), times in self._measures.settled(settled, wall_us=self._wall_us()).items():
+            self.counts[reason if outcome is Outcome.ACKED else outcome] += times
+        for settlement in settled:
+            match settlement.disposition:
+                case Retry(counts=True, reason=reason, detail=detail):
+                    log.warning("message.retry", reason=reason, detail=detail, **_about(settlement))
+                case Dead(reason=reason, detail=detail):
+                    log.warning("message.dead", reason=reason, detail=detail, **_about(settlement))
+                case _:
+                    pass
 
 
 class Early:

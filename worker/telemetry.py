@@ -7,6 +7,8 @@ has them (``COMMON_FIELDS``, which any event may carry).
 Payloads, tokens and secrets are never passed in; what slips through inside a text is masked here.
 
 Records of libraries go through the same renderer as the event ``library.message``.
+
+The table of all metrics, ``METRICS``, is here as well; it is kept in ``metrics.py``.
 """
 
 import json
@@ -24,6 +26,7 @@ from structlog.typing import EventDict, Processor
 
 from worker.core.masking import MASK, is_secret_key, mask_text
 from worker.core.settings import LogFormat, LogSettings
+from worker.metrics import METRICS as METRICS
 
 LONGEST_TEXT = 2_000  # characters; libraries put whole bodies into their messages
 LONGEST_TRACEBACK = 12_000

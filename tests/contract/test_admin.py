@@ -16,6 +16,7 @@ from worker.config import Settings
 from worker.core.errors import AdminFailed, UsageError
 from worker.core.readiness import Readiness
 from worker.core.settings import AdminSettings
+from worker.core.vitals import Health
 
 TOKEN = "t0ken-of-the-admin"
 Client = TestClient[aiohttp.web.Request, aiohttp.web.Application]
@@ -29,13 +30,13 @@ class FakeOperations:
         self.paused: list[str] = []
         self.well = True
 
-    def alive(self) -> bool:
-        return self.well
+    def health(self) -> Health:
+        return Health(alive=self.well, loop_lag_s=0.00123, connections={"consume": True, "publish": False})
 
     def readiness(self) -> Readiness:
         return self.now
 
-    def state(self) -> Mapping[str, object]:
+    async def state(self) -> Mapping[str, object]:
         return {"mode": "running", "unsettled": 3}
 
     async def pause(self, detail: str) -> None:
@@ -47,6 +48,13 @@ class FakeOperations:
         return paused
 
 
+class FakeExposition:
+    """Implements ``ports.Exposition``: says what it was asked for."""
+
+    async def expose(self, accept: str) -> tuple[bytes, str]:
+        return f"# {accept}\n".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+
 @pytest.fixture
 def operations() -> FakeOperations:
     """A worker that is well."""
@@ -56,14 +64,14 @@ def operations() -> FakeOperations:
 @pytest.fixture
 async def client(operations: FakeOperations) -> AsyncIterator[Client]:
     """Talks to an interface without a token."""
-    async with TestClient(TestServer(application(operations, ""))) as made:
+    async with TestClient(TestServer(application(operations, FakeExposition(), ""))) as made:
         yield made
 
 
 @pytest.fixture
 async def guarded(operations: FakeOperations) -> AsyncIterator[Client]:
     """Talks to an interface that asks for the token."""
-    async with TestClient(TestServer(application(operations, TOKEN))) as made:
+    async with TestClient(TestServer(application(operations, FakeExposition(), TOKEN))) as made:
         yield made
 
 
@@ -95,7 +103,18 @@ async def test_liveness_fails_only_where_a_new_process_is_needed(client: Client,
     operations.well = False
     given_up = await client.get("/healthz")
 
+    connections = {"consume": True, "publish": False}
     assert (away.status, given_up.status) == (200, 503)
+    assert await away.json() == {"alive": True, "loop_lag_s": 0.0012, "connections": connections}
+    assert (await given_up.json())["alive"] is False
+
+
+async def test_metrics_come_in_the_format_that_was_asked_for(client: Client) -> None:
+    """With the content type of that format, its parameters included."""
+    answer = await client.get("/metrics", headers={"Accept": "text/plain"})
+
+    assert (answer.status, await answer.text()) == (200, "# text/plain\n")
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["/pause", "/resume"])
@@ -124,6 +143,7 @@ async def test_the_right_token_opens_and_probes_need_none(guarded: Client, opera
     assert await (await guarded.get("/state", headers=headers)).json() == {"mode": "running", "unsettled": 3}
     assert (await guarded.get("/healthz")).status == 200
     assert (await guarded.get("/readyz")).status == 200
+    assert (await guarded.get("/metrics")).status == 200
     assert operations.paused == [""]
 
 
@@ -153,7 +173,7 @@ async def test_a_long_reason_is_cut_and_a_huge_one_refused(client: Client, opera
 
 async def test_commands_reach_the_worker(operations: FakeOperations, unused_port: int) -> None:
     """Both ends of the interface over a real socket; a resume of nothing says what it is instead."""
-    async with AdminServer(settings(unused_port, TOKEN), operations):
+    async with AdminServer(settings(unused_port, TOKEN), operations, FakeExposition()):
         asked = settings(unused_port, TOKEN)
         assert await ask(asked, "pause", {"detail": "why"}) == (200, {"paused": True})
         assert operations.paused == ["why"]
@@ -176,9 +196,9 @@ async def test_nobody_there_is_said(unused_port: int) -> None:
 
 async def test_a_port_in_use_is_a_usage_error(operations: FakeOperations, unused_port: int) -> None:
     """And what was set up for it is closed again."""
-    async with AdminServer(settings(unused_port), operations):
+    async with AdminServer(settings(unused_port), operations, FakeExposition()):
         with pytest.raises(UsageError, match="another program listens there"):
-            async with AdminServer(settings(unused_port), operations):
+            async with AdminServer(settings(unused_port), operations, FakeExposition()):
                 raise AssertionError("must not get here")
 
 
@@ -187,15 +207,15 @@ async def test_a_default_port_in_use_does_not_stop_the_worker(
 ) -> None:
     """A port that somebody chose and cannot be had is an error; the default one is only missed."""
     monkeypatch.setattr(Settings, "admin", property(lambda _self: settings(unused_port)))
-    async with AdminServer(settings(unused_port), operations), AsyncExitStack() as stack:
-        await open_admin(Settings(), operations, stack)
+    async with AdminServer(settings(unused_port), operations, FakeExposition()), AsyncExitStack() as stack:
+        await open_admin(Settings(), operations, FakeExposition(), stack)
         with pytest.raises(UsageError, match="another program listens there"):
-            await open_admin(Settings(admin_port=unused_port), operations, stack)
+            await open_admin(Settings(admin_port=unused_port), operations, FakeExposition(), stack)
 
 
 async def test_port_0_listens_nowhere_and_closing_twice_is_harmless(operations: FakeOperations) -> None:
     """Off means off."""
-    server = AdminServer(settings(0), operations)
+    server = AdminServer(settings(0), operations, FakeExposition())
     async with server:
         await server.close()
     await server.close()

@@ -17,10 +17,13 @@ from worker.adapters.adminclient import ask
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.management import ManagementApi
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
+from worker.adapters.prometheus import PrometheusText
 from worker.core.errors import TokenUnavailable
 from worker.core.readiness import Readiness
+from worker.core.readings import Reading
 from worker.core.report import Reply
 from worker.core.settings import AdminSettings
+from worker.core.vitals import Health
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -31,13 +34,13 @@ GRANTED = {"token_type": "Bearer", "expires_in": 3600, "access_token": "one"}
 class Quiet:
     """Implements ``ports.Operations``: nothing happens."""
 
-    def alive(self) -> bool:
-        return True
+    def health(self) -> Health:
+        return Health(alive=True)
 
     def readiness(self) -> Readiness:
         return Readiness(ready=True, role="active")
 
-    def state(self) -> Mapping[str, object]:
+    async def state(self) -> Mapping[str, object]:
         return {}
 
     async def pause(self, detail: str) -> None:
@@ -139,6 +142,11 @@ async def test_a_question_to_the_management_api() -> None:
         await at_every_await(Cause.ASKED, trial)
 
 
+async def nothing() -> list[Reading]:
+    """No figures."""
+    return []
+
+
 @pytest.fixture
 def admin() -> AdminSettings:
     """On a port that nobody had a moment ago."""
@@ -152,7 +160,7 @@ async def test_the_life_of_the_admin_interface(admin: AdminSettings) -> None:
     """Its port is free again."""
 
     async def life() -> None:
-        async with AdminServer(admin, Quiet()):
+        async with AdminServer(admin, Quiet(), PrometheusText(nothing)):
             await asyncio.sleep(0)
 
     async def trial(cut: Cut) -> None:
@@ -164,7 +172,7 @@ async def test_the_life_of_the_admin_interface(admin: AdminSettings) -> None:
 
 async def test_a_question_to_the_admin_interface(admin: AdminSettings) -> None:
     """Nothing stays open on either side."""
-    async with AdminServer(admin, Quiet()):
+    async with AdminServer(admin, Quiet(), PrometheusText(nothing)):
 
         async def trial(cut: Cut) -> None:
             await cut.run(ask(admin, "pause"))

@@ -72,3 +72,19 @@ async def test_cancelling_a_question_leaves_nothing_behind() -> None:
             await question
 
     assert question.cancelled()
+
+
+@pytest.mark.parametrize("payload", [{}, [], {"messages_unacknowledged": "3"}, {"messages_unacknowledged": None}])
+async def test_unacknowledged_messages_are_a_number_or_absent(payload: object) -> None:
+    """A queue that the API does not know yet has no figure, which is not 0."""
+    async with (
+        serving(json_reply({"messages_unacknowledged": 3})) as server,
+        serving(json_reply(payload)) as odd,
+        serving(reply(404)) as missing,
+    ):
+        told = []
+        for each in (server, odd, missing):
+            async with ManagementApi(each.url) as api:
+                told.append(await api.unacked("/", ["q"]))
+
+    assert told == [{"q": 3}, {}, {}]

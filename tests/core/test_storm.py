@@ -150,3 +150,14 @@ def test_it_trips_exactly_when_the_window_says_so(window: int, ratio: float, bad
         assert len(admitted) == (0 if stormy else 1)
         if stormy:
             break
+
+
+def test_its_share_is_what_people_see_coming() -> None:
+    """0 before the first decision, and again after a person has looked."""
+    storm = guard()
+    before = storm.share
+    storm.admit(decided(*[ACK] * 6, *[DEAD] * 2))
+    seen = storm.share
+    storm.restart()
+
+    assert (before, seen, storm.share) == (0.0, 0.25, 0.0)

@@ -1,4 +1,6 @@
-"""The generated tables of README.md: commands, settings, log events. ``python -m tests.support.readme`` renews them.
+"""The generated tables of README.md: commands, settings, log events, metrics.
+
+``python -m tests.support.readme`` renews them.
 
 Each stands between two comments, ``<!-- BEGIN name: ... -->`` and ``<!-- END name -->``; everything else is prose.
 """
@@ -8,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from worker.cli.main import COMMANDS, PROGRAM
+from worker.metrics import Metric
 from worker.settingsview import settings_table
-from worker.telemetry import EVENTS
+from worker.telemetry import EVENTS, METRICS
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -44,7 +47,25 @@ def events() -> str:
     return _table(("Event", "Level", "Meaning", "Fields"), rows)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"commands": commands, "settings": settings, "events": events}
+def metrics() -> str:
+    """Every metric, its kind, its labels with all their values, and what it means."""
+    rows = ((_code(name), metric.kind, _labels(metric), metric.meaning) for name, metric in METRICS.items())
+    return _table(("Metric", "Kind", "Labels", "Meaning"), rows)
+
+
+def _labels(metric: Metric) -> str:
+    return "; ".join(
+        f"{_code(label)}: {', '.join(metric.values_of(label))}" if metric.series else _code(label)
+        for label in metric.labels
+    )
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "commands": commands,
+    "settings": settings,
+    "events": events,
+    "metrics": metrics,
+}
 
 
 def renewed(text: str) -> str:

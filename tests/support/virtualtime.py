@@ -55,6 +55,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Virtual monotonic seconds."""
         return START_S + self._jumping.waited_s
 
+    def keep_busy(self, seconds: float) -> None:
+        """Time passes, and nothing runs meanwhile: as in a call that blocks."""
+        self._jumping.waited_s += seconds
+
     def after_turns(self, turns: int, action: Callable[[], object]) -> None:
         """Call ``action`` between two steps of whatever runs, so many turns of the loop from now."""
         self._jumping.at_turn = self._jumping.total + turns, action

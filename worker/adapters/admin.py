@@ -1,13 +1,14 @@
 """The admin interface: HTTP for probes of an orchestrator and for people.
 
-    GET  /healthz   200 while the process answers at all
+    GET  /healthz   200 {"alive": true, ...} with event loop lag and connections, or 503: only a new process will do
     GET  /readyz    200 {"ready": true, ...}, or 503 {"ready": false, "reason": ...}
+    GET  /metrics   for Prometheus
     GET  /state     everything worth a look                                        (token)
     POST /pause     hand everything back, consume nothing; {"detail": "why"} may come along  (token)
     POST /resume    end a pause by hand or after a storm; 409 if there was none     (token)
 
-With a token set, the lines marked so need ``Authorization: Bearer <token>``. Probes never do: orchestrators have no
-secrets to send, and the answers hold none.
+With a token set, the lines marked so need ``Authorization: Bearer <token>``; beyond loopback there has to be one
+(``core/conflicts.py``). Probes and metrics never do: those who ask have no secrets to send, and the answers hold none.
 """
 
 import asyncio
@@ -25,13 +26,13 @@ from aiohttp.typedefs import Middleware
 from worker.core.errors import UsageError
 from worker.core.excerpt import excerpt
 from worker.core.settings import AdminSettings
-from worker.ports import Operations
+from worker.ports import Exposition, Operations
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN_TO_ALL = frozenset({"/healthz", "/readyz"})
+OPEN_TO_ALL = frozenset({"/healthz", "/readyz", "/metrics"})
 LARGEST_REQUEST = 4096  # bytes
 LONGEST_DETAIL = 200  # characters
 SHUTDOWN_S = 1.0
@@ -43,9 +44,9 @@ class AdminServer:
     Raises UsageError where the address cannot be listened on.
     """
 
-    def __init__(self, settings: AdminSettings, operations: Operations) -> None:
+    def __init__(self, settings: AdminSettings, operations: Operations, exposition: Exposition) -> None:
         self._settings = settings
-        self._operations = operations
+        self._application = application(operations, exposition, settings.admin_token)
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,9 +67,7 @@ class AdminServer:
 
     async def _listen(self) -> None:
         host, port = self._settings.admin_host, self._settings.admin_port
-        self._runner = web.AppRunner(
-            application(self._operations, self._settings.admin_token), access_log=None, shutdown_timeout=SHUTDOWN_S
-        )
+        self._runner = web.AppRunner(self._application, access_log=None, shutdown_timeout=SHUTDOWN_S)
         # In a task of its own: asyncio forgets a listening socket when it is cancelled right behind its opening.
         starting = asyncio.create_task(self._start(self._runner), name="open the admin interface")
         try:
@@ -87,14 +86,15 @@ class AdminServer:
         await web.TCPSite(runner, self._settings.admin_host, self._settings.admin_port).start()
 
 
-def application(operations: Operations, token: str) -> web.Application:
+def application(operations: Operations, exposition: Exposition, token: str) -> web.Application:
     """The interface as an application, wherever it is served. An empty token asks for none."""
     app = web.Application(middlewares=[_guard(token)], client_max_size=LARGEST_REQUEST)
-    routes = _Routes(operations)
+    routes = _Routes(operations, exposition)
     app.add_routes(
         [
             web.get("/healthz", routes.healthz),
             web.get("/readyz", routes.readyz),
+            web.get("/metrics", routes.metrics),
             web.get("/state", routes.state),
             web.post("/pause", routes.pause),
             web.post("/resume", routes.resume),
@@ -104,12 +104,14 @@ def application(operations: Operations, token: str) -> web.Application:
 
 
 class _Routes:
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, exposition: Exposition) -> None:
         self._operations = operations
+        self._exposition = exposition
 
     async def healthz(self, _request: web.Request) -> web.Response:
-        alive = self._operations.alive()
-        return web.json_response({"alive": alive}, status=200 if alive else 503)
+        now = self._operations.health()
+        told = {"alive": now.alive, "loop_lag_s": round(now.loop_lag_s, 4), "connections": dict(now.connections)}
+        return web.json_response(told, status=200 if now.alive else 503)
 
     async def readyz(self, _request: web.Request) -> web.Response:
         now = self._operations.readiness()
@@ -118,8 +120,12 @@ class _Routes:
             {name: value for name, value in told.items() if value is not None}, status=200 if now.ready else 503
         )
 
+    async def metrics(self, request: web.Request) -> web.Response:
+        text, content_type = await self._exposition.expose(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
     async def state(self, _request: web.Request) -> web.Response:
-        return web.json_response(dict(self._operations.state()))
+        return web.json_response(dict(await self._operations.state()))
 
     async def pause(self, request: web.Request) -> web.Response:
         await self._operations.pause(await _detail(request))

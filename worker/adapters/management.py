@@ -4,6 +4,7 @@ The address may hold the credentials; they are sent as basic authentication and 
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
@@ -71,6 +72,18 @@ class ManagementApi:
             # Not str() of the error: it may hold the address.
             words = error.strerror if isinstance(error, OSError) else None
             return Told(cause=excerpt(f"{type(error).__name__}: {words}" if words else type(error).__name__))
+
+    async def unacked(self, vhost: str, queues: Sequence[str]) -> dict[str, int]:
+        """The messages of each queue that consumers have in hand; absent where the API does not say. It is some seconds
+        behind the broker."""
+        told = await asyncio.gather(*(self.get("queues", vhost, queue) for queue in queues))
+        counts = {queue: _unacked(each.payload) for queue, each in zip(queues, told, strict=True)}
+        return {queue: count for queue, count in counts.items() if count is not None}
+
+
+def _unacked(payload: Any) -> int | None:
+    count = payload.get("messages_unacknowledged") if isinstance(payload, dict) else None
+    return count if type(count) is int else None
 
 
 async def _read(response: aiohttp.ClientResponse) -> Told:

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Activity:
     """What the pipeline is doing. ``since_s`` is how long it has been holding or paused, ``oldest_s`` the age of the
-    delivery that waits longest; 0 where there is none. ``reason`` is the kind of outage."""
+    delivery that waits longest; 0 where there is none. ``reason`` is the kind of outage. ``storm_share`` is the share
+    of dead letters among the recent decisions. ``budget`` are the calls allowed per hour, None without a limit."""
 
     mode: str
     reason: str | None
@@ -36,6 +37,11 @@ class Activity:
     calls_allowed: int
     buffered: int
     counts: Mapping[str, int]
+    journal_up: bool = True
+    storm_tripped: bool = False
+    storm_share: float = 0.0
+    budget: int | None = None
+    budget_left: int | None = None
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -49,6 +49,11 @@ class StormGuard:
         """What was counted, for people."""
         return f"{self._dead} of the last {len(self._recent)} decisions were dead letters"
 
+    @property
+    def share(self) -> float:
+        """The share of dead letters among the recent decisions, 0 to 1; 0 without any."""
+        return self._dead / len(self._recent) if self._recent else 0.0
+
     def _may_die(self) -> bool:
         if not self.tripped:
             self._count(dead=True)

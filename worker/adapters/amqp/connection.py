@@ -64,6 +64,11 @@ def shown(url: URL | str) -> str:
     return str(parsed.with_password(None).with_query(None).with_fragment(None))
 
 
+def vhost_of(url: URL | str) -> str:
+    """The virtual host of a broker's address, as the AMQP client reads it."""
+    return URL(url).path.removeprefix("/").replace("%2F", "/") or "/"
+
+
 class _Connection(aio_pika.Connection):
     """aio-pika's connection, except that a connect which is cancelled or timed out leaves no socket behind.
 
@@ -111,7 +116,7 @@ async def dial(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> Ab
 def _judged(url: URL, lost: ConnectionLost) -> Exception:
     """What a failed connect means, from the library's error: some of them a person has to act on."""
     error = lost.__cause__
-    place, user, vhost = shown(url), url.user or "guest", url.path.removeprefix("/").replace("%2F", "/") or "/"
+    place, user, vhost = shown(url), url.user or "guest", vhost_of(url)
     if isinstance(error, ProbableAuthenticationError | AuthenticationError):
         return BrokerRefused(f"{place} refuses the login of user {user!r}: check name and password in AMQP_URL")
     # The broker's reason is lost in the library: it reports a Connection.Close where it expects Connection.OpenOk.
