@@ -1,6 +1,7 @@
 """The resources for RabbitMQ's Messaging Topology Operator declare what the worker would: no more, no less."""
 
 import re
+from collections.abc import Mapping
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_queues_are_those_of_the_worker(plan: Topology) -> None:
     assert len(specs("Queue")) == len(plan.queues)
 
 
-def _typed(queues: dict[str, dict[str, object]]) -> dict[str, dict[str, tuple[type, object]]]:
+def _typed(queues: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, tuple[type, object]]]:
     return {name: {key: (type(value), value) for key, value in arguments.items()} for name, arguments in queues.items()}
 
 
@@ -81,7 +82,7 @@ def test_the_worker_only_checks_what_the_operator_makes(settings: Settings) -> N
 def test_the_user_may_do_what_the_worker_does_and_no_more(plan: Topology) -> None:
     """Read work and dead letters, write events and copies, make the lock of `order-worker dead`."""
     rights = find(rendered(OVERLAY), "Permission", WORKER)["spec"]["permissions"]
-    names = {each.name for each in (*plan.exchanges, *plan.queues)}
+    names = {*(each.name for each in plan.exchanges), *(each.name for each in plan.queues)}
     writable = {"amq.default", *(each.name for each in plan.exchanges)}
     lock = f"{plan.dead_queue}.lock"  # see worker/adapters/amqp/deadletters.py
 
