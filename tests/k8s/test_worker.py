@@ -16,7 +16,7 @@ from worker.core.watch import BLOCKED_S, GIVE_UP_AFTER_S, NOT_CONSUMING_S, REBUI
 from worker.loading import load_settings
 from worker.watchdog import PERIOD_S
 
-AWAITED = frozenset({"ORDER_WORKER_PARTITIONS"})
+AWAITED = frozenset({"ORDER_WORKER_PARTITIONS", "ORDER_WORKER_HASH_EXCHANGE"})
 """Settings of the contract that the overlay keda is made for."""
 SECRET = {
     "ORDER_WORKER_AMQP_URL": "amqps://worker:secret@broker/",
