@@ -259,6 +259,14 @@ def test_the_policy_lets_the_settings_out(monkeypatch: pytest.MonkeyPatch) -> No
     assert all("to" in rule for rule in rules if {53, 443} & {port["port"] for port in rule["ports"]})
 
 
+@pytest.mark.parametrize("name", ["base", "journal"])
+def test_people_can_write_where_commands_start(name: str) -> None:
+    """Exports and what is discarded go to files in the working directory, unless somebody names another one."""
+    for container in [each for resource in rendered(name) for each in containers(resource)]:
+        [volume] = [each for each in container["volumeMounts"] if each["mountPath"] == container["workingDir"]]
+        assert not volume.get("readOnly")
+
+
 def test_a_standby_is_there_and_elsewhere() -> None:
     """Two workers in production, on two nodes, and never both taken away at once."""
     spec = deployment("overlays/production")["spec"]
