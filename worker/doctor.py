@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from worker.adapters.amqp.connection import shown, vhost_of
-from worker.adapters.amqp.inspecting import connected, objects, product, rights
+from worker.adapters.amqp.inspecting import DEFAULT_EXCHANGE, connected, objects, product, rights
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.journal.memory import MEMORY
@@ -131,7 +131,7 @@ async def _look(settings: Settings, connection: AbstractConnection, tell: Tell) 
         exchanges=[exchange.name for exchange in plan.exchanges],
         rpc_timeout_s=RPC_S,
     )
-    needed_to_read, needed_to_write = {plan.work_queue}, {plan.dead_queue, *plan.retry_exchanges}
+    needed_to_read, needed_to_write = {plan.work_queue}, {DEFAULT_EXCHANGE, *plan.retry_exchanges}
     for right in may:
         needed = needed_to_read if right.verb == "read" else needed_to_write
         _tell_all(tell, brokerfindings.judge_rights([right], needed=needed))

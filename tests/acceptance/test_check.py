@@ -137,7 +137,7 @@ async def test_missing_rights_are_named(broker: PrivateBroker, tool: Tool, queue
     assert nothing.of("broken").keys() == {
         "may declare",
         f"may read queue {queues.work_queue}",
-        *(f"may write exchange {name}" for name in (queues.dead_queue, *queues.retry_exchanges)),
+        *(f"may write exchange {name}" for name in ("amq.default", *queues.retry_exchanges)),
     }
     assert (declaring.code, set(declaring.of("broken"))) == (1, {"may declare"})
     assert (passive.code, passive.of("broken")) == (0, {})

@@ -2,20 +2,23 @@
 
 Rights are tried with requests that cannot succeed or cannot do anything, each on a channel of its own, because a
 refusal closes the channel: a ``basic.consume`` with an argument of the wrong type is refused for the missing right
-first, then for the argument; unbinding from an exchange that does not exist needs the right to write first. (Seen on
-RabbitMQ 3.10 and 4.3; nothing is published, consumed or unbound.)
+first, then for the argument; unbinding from an exchange that does not exist needs the right to write first. Nothing can
+be unbound from the default exchange, so there a message in the name of another user is refused, for the missing right
+first, then for that name. (Seen on RabbitMQ 3.10 and 4.3; nothing is published, consumed or unbound.)
 """
 
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Final
 from uuid import uuid4
 
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
+from pamqp.commands import Basic
 
 from worker.adapters.amqp.connection import CLOSE_DEADLINE_S, dial
 from worker.adapters.amqp.deadline import within
@@ -25,6 +28,9 @@ from worker.core.brokerfindings import Difference, Found, Right
 from worker.core.errors import BrokerRefused, ConnectionLost
 
 log = structlog.get_logger(__name__)
+
+DEFAULT_EXCHANGE: Final = "amq.default"
+"""What RabbitMQ calls the exchange without a name where rights are meant. Dead letters go through it."""
 
 _TYPED = re.compile(r"the value '(.*)' of type '(\w+)'$", re.DOTALL)
 _BARE = re.compile(r"'(.*)'$", re.DOTALL)
@@ -155,9 +161,10 @@ def _only(thing: ExchangeSpec | QueueSpec) -> Topology:
 async def rights(
     connection: AbstractConnection, *, queues: Iterable[str], exchanges: Iterable[str], rpc_timeout_s: float
 ) -> list[Right]:
-    """Whether we may read these queues and write to these exchanges. Raises ConnectionLost."""
+    """Whether we may read these queues, and write to these exchanges and the default one. Raises ConnectionLost."""
     tried = [await _may_read(connection, name, rpc_timeout_s) for name in queues]
-    return tried + [await _may_write(connection, name, rpc_timeout_s) for name in exchanges]
+    tried += [await _may_write(connection, name, rpc_timeout_s) for name in exchanges]
+    return [*tried, await _may_write_to_the_default(connection, rpc_timeout_s)]
 
 
 async def _may_read(connection: AbstractConnection, queue: str, rpc_timeout_s: float) -> Right:
@@ -185,6 +192,17 @@ async def _may_write(connection: AbstractConnection, exchange: str, rpc_timeout_
     except BrokerRefused as refused:
         granted = _granted(refused, exchange)
     return Right(verb="write", kind="exchange", name=exchange, granted=granted)
+
+
+async def _may_write_to_the_default(connection: AbstractConnection, rpc_timeout_s: float) -> Right:
+    nobody = f"order-worker.check.{uuid4().hex}"
+    granted: bool | None = True
+    try:
+        async with throwaway(connection, rpc_timeout_s, f"writing to {DEFAULT_EXCHANGE!r}") as channel:
+            await channel.basic_publish(b"", routing_key=nobody, properties=Basic.Properties(user_id=nobody))
+    except BrokerRefused as refused:
+        granted = _granted(refused, DEFAULT_EXCHANGE)
+    return Right(verb="write", kind="exchange", name=DEFAULT_EXCHANGE, granted=granted)
 
 
 def _granted(refused: BrokerRefused, name: str) -> bool | None:
