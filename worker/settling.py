@@ -2,11 +2,13 @@
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 import structlog
 
 from worker.core.errors import CopyFailed
 from worker.core.model import Ack, Dead, Delivery, Reason, Release, Retry, Settlement, Update, Version
+from worker.core.partition import LostGenerations, share
 from worker.core.versions import FirstSight
 from worker.ports import Index, Settler
 from worker.retrying import forever
@@ -21,15 +23,19 @@ EARLY_AT_MOST = 200
 
 class Unsettled:
     """Every delivery between its arrival and its settlement. Bounded by the prefetch, as the broker hands over no
-    more. Dead letters go into ``index`` before they are acknowledged."""
+    more. Dead letters go into ``index`` before they are acknowledged. Each of ``partitions`` has a share of the
+    prefetch, and channels of its own."""
 
-    def __init__(self, settler: Settler, *, prefetch: int, index: Index | None = None) -> None:
+    def __init__(self, settler: Settler, *, prefetch: int, index: Index | None = None, partitions: int = 1) -> None:
         self._settler = settler
         self._index = index
         self._open: dict[Delivery, tuple[float, Update | None]] = {}
+        self._lost = LostGenerations(partitions)
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
-        # so together with what is open here they are never more than the prefetch, and they are the last written ones.
-        self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
+        # so together with what is open here they are never more than the prefetch of that channel, and they are the
+        # last written ones on it.
+        self._latest = share(prefetch, partitions)
+        self._settled: dict[int, deque[tuple[Delivery, Version]]] = {}
         self._first_sight = FirstSight(REMEMBERED * prefetch)
         self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
@@ -50,9 +56,9 @@ class Unsettled:
         """When the delivery arrived that waits longest, in monotonic seconds."""
         return next(iter(self._open.values()))[0] if self._open else None
 
-    def first_besides(self, decided: Collection[Delivery]) -> Delivery | None:
-        """The unsettled delivery that arrived first and is none of these; None without one."""
-        return next((delivery for delivery in self._open if delivery not in decided), None)
+    def before_any_besides(self, decided: Collection[Delivery]) -> Collection[Delivery]:
+        """The unsettled deliveries that arrived before the first one that is none of these."""
+        return set(takewhile(decided.__contains__, self._open))
 
     def add(self, delivery: Delivery, update: Update | None, now: float) -> None:
         """A delivery arrived; ``update`` is None where its body could not be decoded."""
@@ -66,11 +72,12 @@ class Unsettled:
     def lost(self, generation: int) -> None:
         """Forget what the broker delivers again, but not which version it had. That may be what was just settled,
         too."""
-        for settled in self._settled:
-            self._first_sight.remember(*settled)
-        self._settled.clear()
+        self._lost.add(generation)
+        for number in [number for number in self._settled if number in self._lost]:
+            for settled in self._settled.pop(number):
+                self._first_sight.remember(*settled)
         for delivery, (_, update) in list(self._open.items()):
-            if delivery.generation <= generation:
+            if delivery.generation in self._lost:
                 del self._open[delivery]
                 if update is not None:
                     self._first_sight.remember(delivery, update.version)
@@ -100,8 +107,14 @@ class Unsettled:
         for settlement in settlements:
             if (known := self._open.pop(settlement.delivery, None)) is not None:
                 if (update := known[1]) is not None:
-                    self._settled.append((settlement.delivery, update.version))
+                    self._note_settled(settlement.delivery, update.version)
                 self._count(settlement)
+
+    def _note_settled(self, delivery: Delivery, version: Version) -> None:
+        latest = self._settled.get(delivery.generation)
+        if latest is None:
+            latest = self._settled[delivery.generation] = deque(maxlen=self._latest)
+        latest.append((delivery, version))
 
     async def _place(self, settlements: Sequence[Settlement]) -> None:
         number = id(settlements)  # not the settlements: see retrying.py on what `noticed` keeps alive
@@ -150,18 +163,15 @@ class Early:
         Invalid events wait for what arrived before them and is not settled: the storm guard looks at shares, and of a
         full prefetch all the invalid events would be decided before the first good one.
         """
-        first = self._unsettled.first_besides({settlement.delivery for settlement in self._waiting})
+        decided = {settlement.delivery for settlement in self._waiting}
+        before = self._unsettled.before_any_besides(decided)
         due: list[Settlement] = []
         later: list[Settlement] = []
         for each in self._waiting:
-            waits = isinstance(each.disposition, Dead) and first is not None and _is_before(first, each.delivery)
+            waits = isinstance(each.disposition, Dead) and each.delivery not in before
             (later if waits and each.delivery in self._unsettled else due).append(each)
         self._waiting = later
         return due
-
-
-def _is_before(one: Delivery, other: Delivery) -> bool:
-    return (one.generation, one.tag) < (other.generation, other.tag)
 
 
 def _about(settlement: Settlement) -> dict[str, object]:
