@@ -49,6 +49,8 @@ class WorkerOperations:
             "connected": intake.connected,
             "consuming": intake.consuming,
             "generation": intake.generation,
+            "partitions": intake.partitions,
+            "serving": intake.serving,
             "token_age_s": None if age_s is None else round(age_s, 3),
         }
 
