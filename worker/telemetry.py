@@ -117,6 +117,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.not_renewed": Event(
             "warning", "Messages near the delivery limit could not be copied before their release.", ("messages",)
         ),
+        "topology.switching": Event("info", "The exchange in front of the work queues is made anew.", ("name",)),
         "topology.unverified": Event(
             "info", "Its arguments, or even its existence, could not be checked.", ("name", "why")
         ),

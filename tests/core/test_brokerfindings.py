@@ -114,7 +114,7 @@ def test_idle_queues_and_dead_letters_are_notes(consumers: int, dead: int, level
     """Neither breaks a promise."""
     found = [queue("w", messages=3, consumers=consumers), queue("d", messages=dead, consumers=0)]
 
-    assert [each.level for each in judge_counts(found, work_queue="w", dead_queue="d")] == levels
+    assert [each.level for each in judge_counts(found, work_queues=["w"], dead_queue="d")] == levels
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,12 @@ async def objects(connection: AbstractConnection, wanted: Topology, *, rpc_timeo
     return found + [await _queue(connection, queue, rpc_timeout_s) for queue in wanted.queues]
 
 
+async def leftovers(connection: AbstractConnection, names: Iterable[str], *, rpc_timeout_s: float) -> list[Found]:
+    """Those of these queues that exist and may be looked at. Raises ConnectionLost."""
+    seen = [await _exists(connection, Found(kind="queue", name=name), rpc_timeout_s) for name in names]
+    return [each for each in seen if each.exists and not each.hidden and not each.problem]
+
+
 async def _exchange(connection: AbstractConnection, exchange: ExchangeSpec, rpc_timeout_s: float) -> Found:
     seen = await _exists(connection, Found(kind="exchange", name=exchange.name), rpc_timeout_s)
     if seen.hidden or not seen.exists:
