@@ -69,6 +69,14 @@ class DeadLetter:
         return self.properties.headers or {}
 
 
+def partitioned(names: Topology) -> dict[str, str]:
+    """The settings of these partitions; nothing where there is one."""
+    if len(names.work_queues) == 1:
+        return {}
+    front = next(each for each in names.exchanges if each.name == names.work_queue)
+    return {"PARTITIONS": str(len(names.work_queues)), "HASH_EXCHANGE": front.type}
+
+
 def worker_settings(amqp_url: str, names: Topology, address: Address, options: Options) -> dict[str, str]:
     """What a worker needs to find this broker and this platform: settings, names without prefix."""
     return {
@@ -76,6 +84,7 @@ def worker_settings(amqp_url: str, names: Topology, address: Address, options: O
         "AMQP_URL": amqp_url,
         "EXCHANGE": names.exchanges[0].name,
         "QUEUE": names.work_queue,
+        **partitioned(names),
         "DEAD_LETTER_QUEUE": names.dead_queue,
         "RETRY_DELAYS_S": ",".join(f"{delay:g}" for delay in RETRY_DELAYS_S),
         "OAUTH_URL": address.oauth_url,

@@ -152,4 +152,4 @@ class Mover:
 
 
 def _failed(error: Exception, attempt: int, wait_s: float) -> None:
-    log.warning("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
+    log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
