@@ -72,7 +72,6 @@ async def _migrate(settings: Settings, *, quiet: bool) -> dict[str, int]:
                         queue=queue,
                         exchange=broker.queue,
                         version=version("order-update-worker"),
-                        grace_s=settings.drain_grace_s,
                     ).run(_Teller(quiet=quiet)),
                     name=f"move {queue}",
                 )
@@ -98,7 +97,7 @@ class _Teller:
         if self._quiet or standing == self._told or (self._told and now - self._told_at < TOLD_EVERY_S):
             return
         self._told, self._told_at = standing, now
-        who = "workers finish it" if standing.others else "nobody else consumes it"
+        who = "a worker finishes it" if standing.consumers else "nobody else consumes it"
         print(f"{standing.queue}: {standing.ready:,} ready, {standing.moved:,} moved; {who}", flush=True)
 
 
