@@ -169,6 +169,12 @@ class Outside:
         declared = await channel.queue_declare(queue, passive=True)
         return declared.message_count or 0
 
+    async def until_some(self, queue: str) -> None:
+        """Wait until there are any."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not await self.ready(queue):  # noqa: ASYNC110 - only the broker knows, so it is polled
+                await asyncio.sleep(0.02)
+
     async def until_ready(self, queue: str, count: int) -> None:
         """Wait for the broker's count: quorum queues publish it with a delay."""
         async with asyncio.timeout(DEADLINE_S):

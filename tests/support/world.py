@@ -104,6 +104,7 @@ class World:
     broker: PrivateBroker
     folder: Path
     options: Options = field(default_factory=Options)
+    partitions: int = 1
     dead: list[DeadLetter] = field(default_factory=list)
     simulator: Simulator = field(init=False)
     outside: Outside = field(init=False)
@@ -113,7 +114,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        names = unique_topology(retry_delays_s=RETRY_DELAYS_S)
+        names = unique_topology(retry_delays_s=RETRY_DELAYS_S, partitions=self.partitions)
         self.simulator = Simulator(self.options)
         address = await self._stack.enter_async_context(self.simulator.serve())
         self.outside = await Outside.connect(self.broker.url)
@@ -177,7 +178,7 @@ class World:
         return sum(done.message_count or 0 for done in purged)
 
     async def consumers(self) -> int:
-        """How many consumers the broker knows on the work queue."""
+        """How many consumers the broker knows on the work queue, where there is one."""
         channel = await self.outside.channel()
         declared = await channel.queue_declare(self.settings["QUEUE"], passive=True)
         return declared.consumer_count or 0
