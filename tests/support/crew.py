@@ -68,7 +68,7 @@ class Crew:
 
     async def start(self, index: int, **settings: str) -> WorkerProcess:
         """One more worker of this number; registered when this returns."""
-        return await self.arena.start(ADMIN_PORT="0", WORKER_INDEX=str(index), **settings)
+        return await self.arena.start(**{"ADMIN_PORT": "0", "WORKER_INDEX": str(index), **settings})
 
     def events(self, orders: Sequence[int], per_order: int, *, seed: int = 1) -> list[Key]:
         """So many events of each order, in any order."""
