@@ -85,25 +85,27 @@ async def test_three_workers_on_twelve_partitions_leave_100_000_events_right(
 async def test_an_event_costs_two_workers_as_much_as_one(
     broker: PrivateBroker, postgres: PrivatePostgres, postgres_url: str, tmp_path: Path
 ) -> None:
-    """CPU time per event, start-up left out: so on enough cores two do twice as much. Median of three runs each."""
+    """CPU time per event, start-up left out: so on enough cores two do twice as much. The least of two runs each:
+    whatever else runs on the machine only adds to it."""
     costs: dict[int, list[float]] = {1: [], 2: []}
-    for run in range(3):
+    for run in range(2):
         for members in (1, 2):
             folder = tmp_path / f"{run}-{members}"
             folder.mkdir()
             url = postgres.create(f"{tmp_path.name}_{run}_{members}", like="empty_journal")
             costs[members].append(await _cost_us(broker, folder, url, members))
-    one, two = (sorted(costs[members])[1] for members in (1, 2))
+    one, two = (min(costs[members]) for members in (1, 2))
     print(f"CPU per event: one worker {one:.0f} us, two workers {two:.0f} us; all: {costs}")  # noqa: T201
 
     assert two <= 1.1 * one
 
 
 async def _cost_us(broker: PrivateBroker, folder: Path, url: str, members: int) -> float:
-    """Microseconds of CPU for an event, of all workers together; 20,000 orders, one event each.
+    """Microseconds of CPU for an event, of all workers together; 50,000 orders, one event each, so that opening the
+    channels weighs little.
 
-    All of them wait in the queues when the workers may begin: otherwise the producer would set the pace, and two workers
-    would make twice the calls of half the size.
+    All of them wait in the queues when the workers may begin: otherwise the producer would set the pace, and two
+    workers would make twice the calls of half the size.
     """
     async with Crew(broker, folder, url, partitions=12, members=members, latency_s=0.02) as crew:
         port = str(free_port())
@@ -112,11 +114,11 @@ async def _cost_us(broker: PrivateBroker, folder: Path, url: str, members: int) 
             await admin.post("/pause")
             for worker in workers:
                 await worker.until_heard("worker.paused")
-            keys = crew.events(range(1, 20_001), 1)
+            keys = crew.events(range(1, 50_001), 1)
             await crew.publish(keys)
             before = sum(worker.cpu_s for worker in workers)
             await admin.post("/resume")
-            await crew.arena.arrived(deadline_s=120.0)
+            await crew.arena.arrived(deadline_s=240.0)
         cost_s = sum(worker.cpu_s for worker in workers) - before
         await crew.ended()
         assert all(worker.counts["applied"] for worker in workers)
