@@ -41,7 +41,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
     """One private RabbitMQ for the whole session, started when the first test asks for it."""
-    with PrivateBroker(installation=generation.chosen()) as node:
+    with PrivateBroker(installation=generation.chosen(), plugins=generation.hash_plugins()) as node:
         yield node
 
 

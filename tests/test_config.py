@@ -64,6 +64,10 @@ def test_defaults_are_those_of_the_interface() -> None:
         "DELIVERY_LIMIT": "100",
         "HEARTBEAT_S": "10",
         "MAX_ATTEMPTS": "5",
+        "PARTITIONS": "1",
+        "HASH_EXCHANGE": "",
+        "WORKER_INDEX": "",
+        "WORKERS": "1",
         "MANAGEMENT_URL": "",
         "OAUTH_URL": "https://oauth.kornitx.net/token",
         "CLIENT_ID": "",
@@ -132,6 +136,9 @@ def test_what_config_prints_can_be_read_again(environment: Environment) -> None:
     assert {name: written(getattr(settings, name)) for name in given} == given
 
 
+HASHED = {"partitions": "4", "hash_exchange": "x-modulus-hash"}
+
+
 @pytest.mark.parametrize(
     ("values", "named", "hint"),
     [
@@ -164,6 +171,18 @@ def test_what_config_prints_can_be_read_again(environment: Environment) -> None:
         ({"oauth_url": "https://me:secret@host"}, ["OAUTH_URL"], "must not hold credentials"),
         ({"exchange": ""}, ["EXCHANGE"], "1 to 215 bytes"),
         ({"queue": "amq.work"}, ["QUEUE"], "must not start with amq."),
+        ({"partitions": "0"}, ["PARTITIONS"], "greater than or equal to 1"),
+        ({"partitions": "65"}, ["PARTITIONS"], "less than or equal to 64"),
+        ({"partitions": "2"}, ["PARTITIONS", "HASH_EXCHANGE"], "x-modulus-hash"),
+        ({"hash_exchange": "fanout"}, ["HASH_EXCHANGE"], "x-consistent-hash"),
+        ({**HASHED, "journal_url": "memory"}, ["PARTITIONS", "JOURNAL_URL"], "PostgreSQL"),
+        (
+            {**HASHED, "partitions": "5", "prefetch": "4", "max_batch": "1"},
+            ["PARTITIONS", "PREFETCH"],
+            "cannot be divided",
+        ),
+        ({"workers": "3"}, ["WORKERS", "WORKER_INDEX"], "has no number"),
+        ({"worker_index": "-1"}, ["WORKER_INDEX"], "greater than or equal to 0"),
         ({"queue": "order-updates"}, ["EXCHANGE", "QUEUE", "DEAD_LETTER_QUEUE"], "three different names"),
         ({"topology": "maybe"}, ["TOPOLOGY"], "'declare' or 'passive'"),
         ({"log_level": "loud"}, ["LOG_LEVEL"], "'debug', 'info', 'warning' or 'error'"),

@@ -15,8 +15,8 @@ import structlog
 
 from worker.adapters.admin import AdminServer
 from worker.adapters.amqp.connection import Endpoint, Link, shown
-from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare, verify
+from worker.adapters.amqp.partitions import Partitions
 from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
 from worker.adapters.amqp.topology import planned
@@ -34,6 +34,7 @@ from worker.core.errors import ConnectionLost, JournalUnavailable, UsageError
 from worker.core.horizon import Horizon
 from worker.core.journal import LATE_S
 from worker.core.outcome import Outcomes
+from worker.core.partition import assigned
 from worker.core.rulesfile import ExtraRules
 from worker.core.settings import TopologyMode
 from worker.core.storm import StormGuard
@@ -60,7 +61,7 @@ class _Parts:
 
     consuming: Link
     publishing: Link
-    consumer: Consumer
+    consumer: Partitions
     pipeline: Pipeline
     operations: WorkerOperations
     watchdog: Watchdog
@@ -104,7 +105,11 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     for link in (consuming, publishing):
         stack.push_async_callback(link.close)
     prefetch = prefetch_in_use(broker.prefetch, max_batch=batch.max_batch, per_hour=batch.calls_per_hour)
-    consumer = Consumer(consuming, queue=broker.queue, prefetch=prefetch)
+    name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    partitions = assigned(
+        broker.queue, broker.partitions, worker=name, index=broker.worker_index, workers=broker.workers
+    )
+    consumer = Partitions(consuming, partitions, prefetch=prefetch)
     publisher = Publisher(publishing)
     stack.push_async_callback(publisher.close)
     plan = planned(settings.broker)
@@ -135,8 +140,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         linger_s=batch.linger_s,
         milestones=settings.event.milestone_statuses,
         name=os.urandom(4).hex(),
+        partitions=broker.partitions,
     )
-    name = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     journal = journal_at(settings.journal_url, worker=name, claim_s=platform.call_timeout_s + LATE_S)
     stack.push_async_callback(journal.close)
     horizon = Horizon(days=settings.journal_retention_days)
@@ -155,6 +160,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
             max_unsettled_s=batch.max_unsettled_s,
             drain_grace_s=batch.drain_grace_s,
             prefetch=prefetch,
+            partitions=broker.partitions,
             calls_per_hour=batch.calls_per_hour,
             delivery_limit=broker.delivery_limit,
         ),
@@ -276,7 +282,7 @@ async def _work(parts: _Parts, stop: asyncio.Event) -> None:
             task.cancel()
 
 
-async def _tell_ready(consumer: Consumer) -> None:
+async def _tell_ready(consumer: Partitions) -> None:
     await consumer.wait_consuming()
     log.info("worker.ready")
 

@@ -27,16 +27,19 @@ from worker.core.conflicts import (
     admin_conflicts,
     budget_conflicts,
     name_conflicts,
+    partition_conflicts,
     size_conflicts,
     time_conflicts,
 )
 from worker.core.errors import UsageError
+from worker.core.partition import MOST
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
     AdminSettings,
     BatchSettings,
     BrokerSettings,
     EventSettings,
+    HashExchange,
     LogFormat,
     LogLevel,
     LogSettings,
@@ -77,6 +80,10 @@ def _secrets_dir(path: str) -> str:
 def _read(parse: Callable[[str], object]) -> BeforeValidator:
     """Texts are parsed; values given by code pass as they are."""
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
+def _hash_exchange(value: object) -> object:
+    return None if value == "" else value.lower() if isinstance(value, str) else value
 
 
 # NoDecode: without it pydantic-settings expects JSON for everything that is not a plain value.
@@ -137,6 +144,25 @@ class Settings(BaseSettings):
     )
     max_attempts: Positive = Field(default=5, description="How often a message is tried before it is dead-lettered.")
 
+    partitions: int = Field(
+        default=1,
+        ge=1,
+        le=MOST,
+        description="Number of work queues, 1 to 64; more than one needs HASH_EXCHANGE and a journal that lasts. "
+        "Change it with `order-worker topology --migrate`.",
+    )
+    hash_exchange: Annotated[HashExchange | None, BeforeValidator(_hash_exchange)] = Field(
+        default=None,
+        description="Exchange type that spreads the orders over the partitions: x-modulus-hash (RabbitMQ 4.3 and newer "
+        "have it built in) or x-consistent-hash (plugin rabbitmq_consistent_hash_exchange).",
+    )
+    worker_index: Annotated[int | None, Budget] = Field(
+        default=None,
+        ge=0,
+        description="Which of the WORKERS this one is, from 0, such as the ordinal of its StatefulSet: partitions "
+        "whose number modulo WORKERS is this are its own. RabbitMQ before 4.0 needs it to spread them.",
+    )
+    workers: Positive = Field(default=1, description="How many workers share the partitions; only for WORKER_INDEX.")
     management_url: ManagementUrl = Field(
         default="",
         repr=False,
@@ -336,7 +362,7 @@ class Settings(BaseSettings):
     def _fit_together(self) -> Self:
         values = dict(self)
         conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
-        conflicts += [*budget_conflicts(**values), *admin_conflicts(**values)]
+        conflicts += [*budget_conflicts(**values), *admin_conflicts(**values), *partition_conflicts(**values)]
         if conflicts:
             raise Conflicts(conflicts)
         return self

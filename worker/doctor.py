@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractConnection
 from yarl import URL
 
 from worker.adapters.amqp.connection import shown, vhost_of
-from worker.adapters.amqp.inspecting import DEFAULT_EXCHANGE, connected, objects, product, rights
+from worker.adapters.amqp.inspecting import DEFAULT_EXCHANGE, connected, leftovers, objects, product, rights
 from worker.adapters.amqp.topology import planned
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.journal.memory import MEMORY
@@ -30,6 +30,7 @@ from worker.core import brokerfindings, findings, managementfindings
 from worker.core.errors import TokenRefused, TokenUnavailable, WorkerError
 from worker.core.findings import Finding, Level
 from worker.core.masking import mask_text
+from worker.core.partition import other_queues
 from worker.core.settings import TopologyMode
 from worker.core.verdict import judge
 
@@ -83,7 +84,10 @@ def _masked(finding: Finding, secrets: tuple[str, ...]) -> Finding:
 
 
 def _settings(settings: Settings) -> list[Finding]:
-    return [findings.judge_prefetch(settings.prefetch)]
+    found = [findings.judge_prefetch(settings.prefetch)]
+    if settings.partitions > 1:
+        found.append(findings.judge_partitions(settings.partitions, settings.prefetch, settings.journal_url))
+    return found
 
 
 async def _journal(settings: Settings, tell: Tell) -> None:
@@ -121,21 +125,25 @@ async def _look(settings: Settings, connection: AbstractConnection, tell: Tell) 
     plan = planned(settings.broker)
     is_ = product(connection)
     tell(brokerfindings.judge_version(is_.product, is_.version))
+    if settings.partitions > 1:
+        _tell_all(tell, brokerfindings.judge_spread(is_.version, index=settings.worker_index))
     found = await objects(connection, plan, rpc_timeout_s=RPC_S)
     for each in found:
         _tell_all(tell, brokerfindings.judge_object(each))
     tell(brokerfindings.judge_configure(found, declaring=settings.topology is TopologyMode.DECLARE))
     may = await rights(
         connection,
-        queues=(plan.work_queue, plan.dead_queue),
+        queues=(*plan.work_queues, plan.dead_queue),
         exchanges=[exchange.name for exchange in plan.exchanges],
         rpc_timeout_s=RPC_S,
     )
-    needed_to_read, needed_to_write = {plan.work_queue}, {DEFAULT_EXCHANGE, *plan.retry_exchanges}
+    needed_to_read, needed_to_write = {*plan.work_queues}, {DEFAULT_EXCHANGE, *plan.retry_exchanges}
     for right in may:
         needed = needed_to_read if right.verb == "read" else needed_to_write
         _tell_all(tell, brokerfindings.judge_rights([right], needed=needed))
-    _tell_all(tell, brokerfindings.judge_counts(found, work_queue=plan.work_queue, dead_queue=plan.dead_queue))
+    _tell_all(tell, brokerfindings.judge_counts(found, work_queues=plan.work_queues, dead_queue=plan.dead_queue))
+    left = await leftovers(connection, other_queues(plan.work_queue, settings.partitions), rpc_timeout_s=RPC_S)
+    _tell_all(tell, brokerfindings.judge_leftovers(left))
 
 
 def _tell_all(tell: Tell, several: Any) -> None:
@@ -174,7 +182,7 @@ async def _queues(settings: Settings, api: ManagementApi, vhost: str, tell: Tell
             continue
         judged = managementfindings.judge_queue(queue.name, queue.arguments, told.payload, dead_queue=plan.dead_queue)
         _tell_all(tell, judged)
-        if queue.name == plan.work_queue:
+        if queue.name in plan.work_queues:
             tell(managementfindings.judge_timeout(told.payload, max_unsettled_s=settings.max_unsettled_s))
             _tell_all(tell, managementfindings.judge_consumers(told.payload, prefetch=settings.prefetch))
 
@@ -213,7 +221,7 @@ def _needs(settings: Settings) -> dict[str, frozenset[str]]:
     plan = planned(settings.broker)
     copies = {plan.dead_queue, *plan.retry_exchanges}
     if settings.topology is TopologyMode.PASSIVE:
-        return {"configure": frozenset(), "write": frozenset(copies), "read": frozenset({plan.work_queue})}
+        return {"configure": frozenset(), "write": frozenset(copies), "read": frozenset(plan.work_queues)}
     exchanges = {exchange.name for exchange in plan.exchanges}
     every = frozenset(exchanges | {queue.name for queue in plan.queues})
     return {"configure": every, "write": every - {settings.exchange}, "read": every}

@@ -31,7 +31,7 @@ async def queue_depths(
         api = await stack.enter_async_context(ManagementApi(settings.management_url, timeout_s=LOOK_TIMEOUT_S))
         unacked = partial(api.unacked, vhost_of(settings.broker.urls[0]))
     queues = {
-        QueueKind.WORK: [plan.work_queue],
+        QueueKind.WORK: plan.work_queues,
         QueueKind.RETRY: plan.retry_exchanges,  # each has a queue of its name
         QueueKind.DEAD: [plan.dead_queue],
     }

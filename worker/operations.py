@@ -53,6 +53,7 @@ class WorkerOperations:
         """Readiness, the pipeline, the intake, the queues, health, and the age of the token in seconds."""
         depths = await self._parts.depths.look()
         now, ready = self._vitals(depths), self.readiness()
+        intake = now.intake
         applied_us = self._pipeline.measures.last_applied_us
         activity = _rounded(asdict(now.activity))
         activity["entries"] = activity.pop("buffered")
@@ -64,9 +65,11 @@ class WorkerOperations:
             "detail": ready.detail,
             "queues": {kind: asdict(depth) for kind, depth in depths.items()},
             "last_applied_at": None if applied_us is None else format_time(applied_us),
-            "connected": now.intake.connected,
-            "consuming": now.intake.consuming,
-            "generation": now.intake.generation,
+            "connected": intake.connected,
+            "consuming": intake.consuming,
+            "generation": intake.generation,
+            "partitions": intake.partitions,
+            "serving": intake.serving,
             **_rounded({"token_age_s": now.token_age_s}),
             **_rounded(asdict(now.health)),
             "version": now.version,

@@ -50,13 +50,14 @@ KNOWN_ORDERS = 50_000
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Limits:
     """Bounds of the shell: calls at once and per hour, seconds a delivery may stay unsettled, seconds a drain may take,
-    deliveries held, how often the broker redelivers, and how often one may come back unexplained before it is held to
-    be what kills the process."""
+    deliveries held, how many partitions they come from, how often the broker redelivers, and how often one may come
+    back unexplained before it is held to be what kills the process."""
 
     max_in_flight: int
     max_unsettled_s: float
     drain_grace_s: float
     prefetch: int
+    partitions: int = 1
     calls_per_hour: int | None = None
     delivery_limit: int = 100
     crash_suspect_from: int = 50
@@ -94,7 +95,12 @@ class Pipeline:
         self._pausing = Pausing(self._journal, queue=queue, worker=name, wall_us=wall_us)
         self.measures = Measures()
         self._unsettled = Unsettled(
-            settler, prefetch=limits.prefetch, index=self._journal.index, measures=self.measures, wall_us=wall_us
+            settler,
+            prefetch=limits.prefetch,
+            index=self._journal.index,
+            partitions=limits.partitions,
+            measures=self.measures,
+            wall_us=wall_us,
         )
         self.counts = self._unsettled.counts
         self._known = KnownVersions(KNOWN_ORDERS)

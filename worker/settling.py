@@ -2,12 +2,14 @@
 
 from collections import Counter, deque
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 import structlog
 
 from worker.core.errors import CopyFailed
 from worker.core.measures import Measures, Outcome
 from worker.core.model import Dead, Delivery, Reason, Retry, Settlement, Update, Version
+from worker.core.partition import LostGenerations, share
 from worker.core.versions import FirstSight
 from worker.ports import Index, Settler, WallClock, wall_us
 from worker.retrying import forever
@@ -22,7 +24,8 @@ EARLY_AT_MOST = 200
 
 class Unsettled:
     """Every delivery between its arrival and its settlement. Bounded by the prefetch, as the broker hands over no
-    more. Dead letters go into ``index`` before they are acknowledged, and ``measures`` hears what was settled."""
+    more. Dead letters go into ``index`` before they are acknowledged, and ``measures`` hears what was settled. Each of
+    ``partitions`` has a share of the prefetch, and channels of its own."""
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Unsettled:
         *,
         prefetch: int,
         index: Index | None = None,
+        partitions: int = 1,
         measures: Measures | None = None,
         wall_us: WallClock = wall_us,
     ) -> None:
@@ -38,9 +42,12 @@ class Unsettled:
         self._wall_us = wall_us
         self._index = index
         self._open: dict[Delivery, tuple[float, Update | None]] = {}
+        self._lost = LostGenerations(partitions)
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
-        # so together with what is open here they are never more than the prefetch, and they are the last written ones.
-        self._settled: deque[tuple[Delivery, Version]] = deque(maxlen=prefetch)
+        # so together with what is open here they are never more than the prefetch of that channel, and they are the
+        # last written ones on it.
+        self._latest = share(prefetch, partitions)
+        self._settled: dict[int, deque[tuple[Delivery, Version]]] = {}
         self._first_sight = FirstSight(REMEMBERED * prefetch)
         self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
@@ -61,9 +68,9 @@ class Unsettled:
         """When the delivery arrived that waits longest, in monotonic seconds."""
         return next(iter(self._open.values()))[0] if self._open else None
 
-    def first_besides(self, decided: Collection[Delivery]) -> Delivery | None:
-        """The unsettled delivery that arrived first and is none of these; None without one."""
-        return next((delivery for delivery in self._open if delivery not in decided), None)
+    def before_any_besides(self, decided: Collection[Delivery]) -> Collection[Delivery]:
+        """The unsettled deliveries that arrived before the first one that is none of these."""
+        return set(takewhile(decided.__contains__, self._open))
 
     def add(self, delivery: Delivery, update: Update | None, now: float) -> None:
         """A delivery arrived; ``update`` is None where its body could not be decoded."""
@@ -77,11 +84,12 @@ class Unsettled:
     def lost(self, generation: int) -> None:
         """Forget what the broker delivers again, but not which version it had. That may be what was just settled,
         too."""
-        for settled in self._settled:
-            self._first_sight.remember(*settled)
-        self._settled.clear()
+        self._lost.add(generation)
+        for number in [number for number in self._settled if number in self._lost]:
+            for settled in self._settled.pop(number):
+                self._first_sight.remember(*settled)
         for delivery, (_, update) in list(self._open.items()):
-            if delivery.generation <= generation:
+            if delivery.generation in self._lost:
                 del self._open[delivery]
                 if update is not None:
                     self._first_sight.remember(delivery, update.version)
@@ -112,9 +120,15 @@ class Unsettled:
         for settlement in settlements:
             if (known := self._open.pop(settlement.delivery, None)) is not None:
                 if (update := known[1]) is not None:
-                    self._settled.append((settlement.delivery, update.version))
+                    self._note_settled(settlement.delivery, update.version)
                 closed.append(settlement)
         self._count(closed)
+
+    def _note_settled(self, delivery: Delivery, version: Version) -> None:
+        latest = self._settled.get(delivery.generation)
+        if latest is None:
+            latest = self._settled[delivery.generation] = deque(maxlen=self._latest)
+        latest.append((delivery, version))
 
     async def _place(self, settlements: Sequence[Settlement]) -> None:
         number = id(settlements)  # not the settlements: see retrying.py on what `noticed` keeps alive
@@ -160,18 +174,15 @@ class Early:
         Invalid events wait for what arrived before them and is not settled: the storm guard looks at shares, and of a
         full prefetch all the invalid events would be decided before the first good one.
         """
-        first = self._unsettled.first_besides({settlement.delivery for settlement in self._waiting})
+        decided = {settlement.delivery for settlement in self._waiting}
+        before = self._unsettled.before_any_besides(decided)
         due: list[Settlement] = []
         later: list[Settlement] = []
         for each in self._waiting:
-            waits = isinstance(each.disposition, Dead) and first is not None and _is_before(first, each.delivery)
+            waits = isinstance(each.disposition, Dead) and each.delivery not in before
             (later if waits and each.delivery in self._unsettled else due).append(each)
         self._waiting = later
         return due
-
-
-def _is_before(one: Delivery, other: Delivery) -> bool:
-    return (one.generation, one.tag) < (other.generation, other.tag)
 
 
 def _about(settlement: Settlement) -> dict[str, object]:

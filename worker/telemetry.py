@@ -107,6 +107,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.channel_gone": Event("info", "Unsettled deliveries come again.", ("generation", "unsettled")),
         "broker.close_failed": Event("info", "Closing got no answer; dropped without it.", ("connection",)),
         "broker.consuming": Event("info", "The broker confirmed the consumer.", ("queue", "generation", "prefetch")),
+        "broker.standing_by": Event("info", "Another worker's partition: it registers first.", ("queue", "delay_s")),
         "broker.widened": Event("debug", "The consumer got its whole prefetch.", ("generation", "prefetch", "took_s")),
         "broker.narrowed": Event(
             "warning", "A message came back so often that it is handled alone.", ("generation", "returns", "unsettled")
@@ -119,6 +120,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.not_renewed": Event(
             "warning", "Messages near the delivery limit could not be copied before their release.", ("messages",)
         ),
+        "topology.switching": Event("info", "The exchange in front of the work queues is made anew.", ("name",)),
         "topology.unverified": Event(
             "info", "Its arguments, or even its existence, could not be checked.", ("name", "why")
         ),

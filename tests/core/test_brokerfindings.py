@@ -10,8 +10,10 @@ from worker.core.brokerfindings import (
     Right,
     judge_configure,
     judge_counts,
+    judge_leftovers,
     judge_object,
     judge_rights,
+    judge_spread,
     judge_version,
 )
 from worker.core.findings import Level
@@ -114,7 +116,7 @@ def test_idle_queues_and_dead_letters_are_notes(consumers: int, dead: int, level
     """Neither breaks a promise."""
     found = [queue("w", messages=3, consumers=consumers), queue("d", messages=dead, consumers=0)]
 
-    assert [each.level for each in judge_counts(found, work_queue="w", dead_queue="d")] == levels
+    assert [each.level for each in judge_counts(found, work_queues=["w"], dead_queue="d")] == levels
 
 
 @pytest.mark.parametrize(
@@ -197,3 +199,33 @@ def test_an_api_that_tells_nothing_breaks_no_promise(status: int) -> None:
 
     assert found.level is Level.WARNING
     assert found.advice
+
+
+@pytest.mark.parametrize(
+    ("messages", "consumers", "level"),
+    [(3, 0, Level.BROKEN), (3, 1, Level.BROKEN), (0, 1, Level.WARNING), (0, 0, Level.NOTE)],
+)
+def test_queues_of_another_number_of_partitions_are_told(messages: int, consumers: int, level: Level) -> None:
+    """Messages in them are nobody's; consumers at them have other settings."""
+    (found,) = judge_leftovers([queue("w.3", messages=messages, consumers=consumers)])
+
+    assert (found.level, found.subject) == (level, "queue w.3")
+
+
+@pytest.mark.parametrize(
+    ("version", "index", "told"), [("3.10.8", None, True), ("3.10.8", 0, False), ("4.0.5", None, False)]
+)
+def test_workers_need_numbers_where_priorities_are_not_heeded(version: str, index: int | None, told: bool) -> None:
+    """Otherwise one of them has all partitions, and nobody sees why."""
+    assert bool(list(judge_spread(version, index=index))) is told
+
+
+def test_every_work_queue_is_counted_by_its_name() -> None:
+    """As many findings as partitions."""
+    found = [queue("w.0", messages=1, consumers=1), queue("w.1", messages=1, consumers=0)]
+
+    judged = list(judge_counts(found, work_queues=["w.0", "w.1"], dead_queue="d"))
+    assert [(each.subject, each.level) for each in judged] == [
+        ("work queue w.0", Level.OK),
+        ("work queue w.1", Level.NOTE),
+    ]

@@ -334,6 +334,23 @@ def test_waiting_updates_of_a_lost_channel_are_forgotten() -> None:
     assert entry.winners == {"status": new}
 
 
+def test_a_lost_channel_takes_nothing_of_another_partition_along() -> None:
+    """An order may have updates of two, where its hash moved: those of the other one stay, with their values."""
+    buffer = Coalescer(max_batch=100, max_bytes=1 << 20, linger_s=0.02, partitions=2)
+    kept = make_update(1, status=4, at=1, generation=3)
+    for update in (kept, make_update(1, status=8, at=2, generation=4), make_update(2, status=8, at=2, generation=2)):
+        buffer.add(update, 0.0)
+    gone = buffer.lost(4)
+    batch = buffer.pop_ready(1.0)
+
+    assert sorted(update.delivery.generation for update in gone) == [2, 4]
+    assert batch is not None
+    assert [(entry.order_id, entry.updates) for entry in batch.entries] == [(1, [kept])]
+    assert buffer.alive(batch.entries[0])
+    buffer.lost(5)
+    assert not buffer.alive(batch.entries[0])
+
+
 def test_an_entry_of_a_lost_channel_vanishes_when_it_comes_back() -> None:
     """While it is out its order stays out; then nothing is left."""
     buffer = filled(make_update(1, generation=1))

@@ -9,6 +9,7 @@ from worker.core.findings import (
     judge_clock,
     judge_control,
     judge_journal,
+    judge_partitions,
     judge_prefetch,
     judge_scope,
     judge_unsettled,
@@ -121,3 +122,12 @@ def test_the_control_call_tells_whether_the_mutation_is_allowed(report: CallRepo
     assert (found.level, found.subject) == (level, "graphql mutation")
     assert word in found.advice
     assert bool(found.advice) is (level is not Level.OK)
+
+
+@pytest.mark.parametrize(("url", "level"), [("postgresql://h/d", Level.OK), ("sqlite:///x.db", Level.WARNING)])
+def test_partitions_want_a_journal_that_all_workers_share(url: str, level: Level) -> None:
+    """An SQLite file is that of one worker; and everybody wants to know what each partition may hold."""
+    found = judge_partitions(12, 2000, url)
+
+    assert found.level is level
+    assert "prefetch of 166" in found.seen

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from tests.builders import make_delivery
-from worker.adapters.amqp.generation import Generation, Phase
+from worker.adapters.amqp.generation import Company, Generation, Phase
 from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import ConnectionLost
 from worker.core.model import Delivery
@@ -19,9 +20,10 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 class Bench:
     """A width on a generation without a channel; ``done`` says what it did."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, *, fails: bool = False, company: Company | None = None) -> None:
         closing: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self.generation = Generation(1, cast("Any", SimpleNamespace(closing=closing)), opened_us=0)
+        channel = cast("Any", SimpleNamespace(closing=closing))
+        self.generation = Generation(1, channel, opened_us=0, company=company)
         self.fails = fails
         self.done: list[tuple[str, object]] = []
         steps = Steps(
@@ -33,6 +35,8 @@ class Bench:
             end=self._end,
         )
         self.width = Width(steps, prefetch=10, alone_from=5)
+        if company is not None:
+            company.join(self.generation, partial(self.width.hush, self.generation))
 
     def deliver(self, tag: int, returns: int = 0) -> Delivery:
         self.generation.ledger.delivered(tag)
@@ -134,3 +138,80 @@ async def test_a_lost_channel_ends_the_waiting() -> None:
 
     assert ("hand over", 2) not in bench.done
     assert not bench.generation.shifts
+
+
+async def side_by_side(count: int) -> list[Bench]:
+    """The channels of one worker, all consuming."""
+    company = Company(shared=True)
+    benches = [Bench(company=company) for _ in range(count)]
+    for bench in benches:
+        bench.generation.phase = Phase.CONSUMING
+    return benches
+
+
+async def test_a_suspect_waits_for_what_is_unsettled_on_the_channels_at_its_side() -> None:
+    """They are without a consumer meanwhile; all begin narrow when it is settled, and not before."""
+    one, other, third = await side_by_side(3)
+    other.deliver(1)
+    third.deliver(1)
+    await other.rest()
+    one.deliver(1, returns=5)
+    await one.rest()
+    for bench in (one, other, third):
+        bench.done.clear()
+
+    await other.settle([1])
+    assert one.done == []
+    await third.settle([1])
+    assert one.done == [("hand over", 1)]
+    assert other.done == third.done == []
+    await one.settle([1])
+    assert one.done[1:] == other.done == third.done == [("consume", 1)]
+
+
+async def test_suspects_of_several_channels_are_handed_over_one_after_the_other() -> None:
+    """Two at a time would blame each other."""
+    one, other = await side_by_side(2)
+    one.deliver(1, returns=5)
+    other.deliver(1, returns=6)
+    await one.rest()
+    handed = [bench for bench in (one, other) if ("hand over", 1) in bench.done]
+    assert len(handed) == 1
+
+    await handed[0].settle([1])
+    assert all(("hand over", 1) in bench.done for bench in (one, other))
+    assert all(("consume", 1) not in bench.done for bench in (one, other))
+    await (other if handed[0] is one else one).settle([1])
+    assert all(bench.done[-1] == ("consume", 1) for bench in (one, other))
+
+
+async def test_a_channel_that_is_lost_frees_those_at_its_side() -> None:
+    """Its suspect comes again, and they go on."""
+    one, other = await side_by_side(2)
+    other.deliver(1)
+    one.deliver(1, returns=5)
+    await one.rest()
+    one.generation.phase = Phase.GONE
+    await other.settle([1])
+
+    assert other.done[-1] == ("consume", 1)
+    assert ("hand over", 1) not in one.done
+    assert not one.generation.shifts
+    assert not other.generation.shifts
+
+
+async def test_a_channel_that_is_opened_meanwhile_consumes_later() -> None:
+    """Otherwise what it is handed would be lost with the suspect."""
+    one, other = await side_by_side(2)
+    other.deliver(1)
+    one.deliver(1, returns=5)
+    await one.rest()
+    late = Bench(company=one.generation.company)
+    late.generation.phase = Phase.CONSUMING
+    await late.rest()
+    assert late.generation.alone
+    late.done.clear()
+
+    await other.settle([1])
+    await one.settle([1])
+    assert late.done == [("consume", 1)]

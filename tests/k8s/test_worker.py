@@ -14,8 +14,6 @@ from worker.core.watch import BLOCKED_S, GIVE_UP_AFTER_S, NOT_CONSUMING_S, REBUI
 from worker.loading import load_settings
 from worker.watchdog import PERIOD_S
 
-AWAITED = frozenset({"ORDER_WORKER_PARTITIONS", "ORDER_WORKER_HASH_EXCHANGE"})
-"""Settings of the contract that the overlay keda is made for."""
 SECRET = {
     "ORDER_WORKER_AMQP_URL": "amqps://worker:secret@broker/",
     "ORDER_WORKER_ADMIN_TOKEN": "a-token-of-good-length",
@@ -70,7 +68,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
     """In the ConfigMap, and in a Secret where an overlay brings one: a misspelt one would be ignored."""
     given = settings_of(name).keys() | _own_secret(name).keys()
 
-    assert given <= known() | AWAITED
+    assert given <= known()
     assert SECRET.keys() <= known()
 
 

@@ -3,12 +3,13 @@
 import gc
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 
-from tests.builders import make_delivery
+from tests.builders import make_delivery, make_update
 from tests.pipeline.world import World
-from worker.core.model import AckReason, Dead, Reason, Settlement
+from worker.core.model import Ack, AckReason, Dead, Delivery, Reason, Settlement, Update
 from worker.ports import Index
-from worker.settling import Unsettled
+from worker.settling import Early, Unsettled
 
 
 def is_dead(settlement: Settlement) -> bool:
@@ -98,15 +99,72 @@ async def test_copies_that_fail_for_too_long_hand_everything_back_and_it_is_trie
     assert len(world.queue.dead) == 1
 
 
+class Settled:
+    """All goes well."""
+
+    async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
+        """Nothing to do."""
+
+
+def test_a_lost_channel_takes_its_own_deliveries_and_no_others() -> None:
+    """Of two partitions; the first sight of what was lost is remembered, and that of the other one not."""
+    unsettled = Unsettled(Settled(), prefetch=10, partitions=2)
+    updates = {
+        number: make_update(number, status=4, tag=1, generation=number, message_id=f"m-{number}")
+        for number in (2, 3, 4, 5)
+    }
+    for update in updates.values():
+        unsettled.add(update.delivery, update, 0.0)
+    unsettled.lost(4)
+
+    assert [number for number, update in updates.items() if update.delivery in unsettled] == [3, 5]
+    assert [unsettled.version_of(_again(updates[number])) is not None for number in (2, 3, 4, 5)] == [
+        True, False, True, False,
+    ]  # fmt: skip
+
+
+async def test_acks_that_a_lost_channel_may_have_lost_are_those_of_that_channel() -> None:
+    """Others that settle a lot do not push them out."""
+    unsettled = Unsettled(Settled(), prefetch=4, partitions=2)
+    quiet = make_update(7, status=4, tag=1, generation=2, message_id="quiet")
+    busy = [
+        make_update(number, status=4, tag=number, generation=3, message_id=f"m-{number}") for number in range(100, 120)
+    ]
+    for update in (quiet, *busy):
+        unsettled.add(update.delivery, update, 0.0)
+        ack = Ack(AckReason.APPLIED)
+        await unsettled.settle([Settlement(delivery=update.delivery, disposition=ack, update=update)])
+    unsettled.lost(2)
+
+    assert unsettled.version_of(_again(quiet)) == quiet.version
+    unsettled.lost(3)
+    assert [unsettled.version_of(_again(update)) is not None for update in busy] == [False] * 18 + [True] * 2
+
+
+def test_invalid_events_wait_for_what_arrived_before_them_on_any_partition() -> None:
+    """By arrival: numbers of channels say nothing about that."""
+    unsettled = Unsettled(Settled(), prefetch=10, partitions=2)
+    early = Early(unsettled)
+    good, bad = make_update(1, status=4, tag=1, generation=9), make_delivery(b"no JSON", tag=1, generation=2)
+    unsettled.add(good.delivery, good, 0.0)
+    unsettled.add(bad, None, 0.0)
+    early.add(Settlement(delivery=bad, disposition=Dead(reason=Reason.INVALID_EVENT, detail="no JSON")))
+    assert early.take() == []
+
+    unsettled.lost(9)
+    assert [each.delivery for each in early.take()] == [bad]
+
+
+def _again(update: Update) -> Delivery:
+    """The same message, handed over again."""
+    return replace(update.delivery, generation=update.delivery.generation + 10, redelivered=True)
+
+
 async def test_what_is_settled_is_free_at_once() -> None:
     """The bodies of what was settled do not wait for the garbage collector: a prefetch of large ones would pile up."""
 
     class Traceable(Settlement):
         """Without slots of its own, so it can be referred to weakly."""
-
-    class Settled:
-        async def settle(self, settlements: Sequence[Settlement], index: Index | None = None) -> None:
-            """All went well."""
 
     unsettled = Unsettled(Settled(), prefetch=10)
     why = Dead(reason=Reason.INVALID_EVENT, detail="no JSON")

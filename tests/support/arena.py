@@ -262,7 +262,7 @@ class Arena:
     async def verdict(self, *, alone: bool = True) -> Verdict:
         """The accounts of a run that ended; takes what is left in the queues."""
         tiers = [queue.name for queue in self.names.queues if ".retry." in queue.name]
-        queued = [body for queue in (*tiers, self.names.work_queue) for body in await self.take(queue)]
+        queued = [body for queue in (*tiers, *self.names.work_queues) for body in await self.take(queue)]
         self.accounting.replace_queued(queued)
         for body in await self.take(self.names.dead_queue):
             self.accounting.note_dead(body)

@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 
+from tests.support import generation
 from worker.adapters.amqp.connection import Endpoint, dial
 from worker.adapters.amqp.topology import Topology, topology
 from worker.core.model import Delivery, Properties, Update, Version
@@ -29,15 +30,23 @@ def endpoint(*urls: str, heartbeat_s: int = 10, rpc_timeout_s: float = 5.0) -> E
     )
 
 
-def unique_topology(*, retry_delays_s: tuple[float, ...] = (0.2, 60.0), delivery_limit: int = 100) -> Topology:
-    """A topology whose names no other test has."""
-    stem = f"t{uuid4().hex[:12]}"
+def unique_topology(
+    *,
+    retry_delays_s: tuple[float, ...] = (0.2, 60.0),
+    delivery_limit: int = 100,
+    partitions: int = 1,
+    like: Topology | None = None,
+) -> Topology:
+    """A topology whose names no other test has, or those of ``like`` with another number of partitions."""
+    stem = f"t{uuid4().hex[:12]}" if like is None else like.exchanges[0].name
     return topology(
         exchange=stem,
         queue=f"{stem}.work",
         dead_queue=f"{stem}.dead",
         retry_delays_s=retry_delays_s,
         delivery_limit=delivery_limit,
+        partitions=partitions,
+        hash_exchange=None if partitions == 1 else generation.hash_exchange(),
     )
 
 
@@ -159,6 +168,12 @@ class Outside:
         channel = await self.channel()
         declared = await channel.queue_declare(queue, passive=True)
         return declared.message_count or 0
+
+    async def until_some(self, queue: str) -> None:
+        """Wait until there are any."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not await self.ready(queue):  # noqa: ASYNC110 - only the broker knows, so it is polled
+                await asyncio.sleep(0.02)
 
     async def until_ready(self, queue: str, count: int) -> None:
         """Wait for the broker's count: quorum queues publish it with a delay."""

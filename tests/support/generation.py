@@ -24,6 +24,7 @@ LOCAL: Final = "local"
 SUITES: Final = {"4.0": "trixie", "4.3": "forky"}
 """Debian releases by the RabbitMQ they carry (trixie: 4.0.5 on Erlang 27, forky: 4.3.6 on Erlang 29)."""
 NEWEST: Final = "4.3"
+PLUGIN: Final = "rabbitmq_consistent_hash_exchange"
 NAMES: Final = (LOCAL, *SUITES)
 
 # The private namespace lives as long as its last process, so nothing stays mounted, however the node ends. Each step
@@ -74,6 +75,16 @@ def chosen() -> Installation:
 def tree(generation: str) -> ChrootInstallation:
     """A newer generation, laid out where it is missing. Raises Unavailable."""
     return ChrootInstallation(root=DebianTree(suite=SUITES[generation], include=("rabbitmq-server",)).ensure())
+
+
+def hash_exchange() -> str:
+    """The exchange type by which partitions are spread on this generation; with ``hash_plugins`` it has it."""
+    return "x-modulus-hash" if name() == NEWEST else "x-consistent-hash"
+
+
+def hash_plugins() -> tuple[str, ...]:
+    """What has to be enabled for that."""
+    return () if name() == NEWEST else (PLUGIN,)
 
 
 def version() -> str:

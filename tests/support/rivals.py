@@ -68,11 +68,11 @@ async def owed(journal: Database) -> int:
 
 
 async def until_agreed(arena: Arena, journal: Database, *, deadline_s: float = AGREED_S) -> None:
-    """Wait until nothing is ready in the work queue, and nobody owes an echo or holds a claim."""
+    """Wait until nothing is ready in the work queues, and nobody owes an echo or holds a claim."""
 
     async def open_ones() -> str:
         async with arena.outside() as person:
-            ready = await person.ready(arena.names.work_queue)
+            ready = sum([await person.ready(queue) for queue in arena.names.work_queues])
         still = await owed(journal)
         return f"{ready} messages are ready, {still} orders are claimed or owed an echo" if ready or still else ""
 

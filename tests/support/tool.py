@@ -12,6 +12,7 @@ from pathlib import Path
 from aiormq.abc import DeliveredMessage
 
 from tests.support.broker import DEADLINE_S, Outside
+from tests.support.world import partitioned
 from worker.adapters.amqp.topology import Topology
 
 PREFIX = "ORDER_WORKER_"
@@ -35,6 +36,7 @@ class Tool:
             "AMQP_URL": url,
             "EXCHANGE": names.exchanges[0].name,
             "QUEUE": names.work_queue,
+            **partitioned(names),
             "DEAD_LETTER_QUEUE": names.dead_queue,
         }
 

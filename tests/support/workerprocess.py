@@ -107,6 +107,13 @@ class WorkerProcess:
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
+    @property
+    def cpu_s(self) -> float:
+        """User and system seconds so far, 10 ms exactly. Only while it runs."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

@@ -69,6 +69,14 @@ class DeadLetter:
         return self.properties.headers or {}
 
 
+def partitioned(names: Topology) -> dict[str, str]:
+    """The settings of these partitions; nothing where there is one."""
+    if len(names.work_queues) == 1:
+        return {}
+    front = next(each for each in names.exchanges if each.name == names.work_queue)
+    return {"PARTITIONS": str(len(names.work_queues)), "HASH_EXCHANGE": front.type}
+
+
 def worker_settings(amqp_url: str, names: Topology, address: Address, options: Options) -> dict[str, str]:
     """What a worker needs to find this broker and this platform: settings, names without prefix."""
     return {
@@ -76,6 +84,7 @@ def worker_settings(amqp_url: str, names: Topology, address: Address, options: O
         "AMQP_URL": amqp_url,
         "EXCHANGE": names.exchanges[0].name,
         "QUEUE": names.work_queue,
+        **partitioned(names),
         "DEAD_LETTER_QUEUE": names.dead_queue,
         "RETRY_DELAYS_S": ",".join(f"{delay:g}" for delay in RETRY_DELAYS_S),
         "OAUTH_URL": address.oauth_url,
@@ -95,6 +104,7 @@ class World:
     broker: PrivateBroker
     folder: Path
     options: Options = field(default_factory=Options)
+    partitions: int = 1
     dead: list[DeadLetter] = field(default_factory=list)
     simulator: Simulator = field(init=False)
     outside: Outside = field(init=False)
@@ -104,7 +114,7 @@ class World:
 
     async def __aenter__(self) -> Self:
         await self._stack.__aenter__()
-        names = unique_topology(retry_delays_s=RETRY_DELAYS_S)
+        names = unique_topology(retry_delays_s=RETRY_DELAYS_S, partitions=self.partitions)
         self.simulator = Simulator(self.options)
         address = await self._stack.enter_async_context(self.simulator.serve())
         self.outside = await Outside.connect(self.broker.url)
@@ -168,7 +178,7 @@ class World:
         return sum(done.message_count or 0 for done in purged)
 
     async def consumers(self) -> int:
-        """How many consumers the broker knows on the work queue."""
+        """How many consumers the broker knows on the work queue, where there is one."""
         channel = await self.outside.channel()
         declared = await channel.queue_declare(self.settings["QUEUE"], passive=True)
         return declared.consumer_count or 0

@@ -48,7 +48,9 @@ COMMANDS = {
     "config": Entry(
         "worker.cli.config", "config", "Show the settings, where they come from, and what is wrong with them."
     ),
-    "topology": Entry("worker.cli.topology", "topology", "Show the exchanges, queues and bindings that are needed."),
+    "topology": Entry(
+        "worker.cli.topology", "topology", "Show what the broker must have; --migrate changes the number of partitions."
+    ),
     "schema": Entry("worker.cli.schema", "schema", "Print what an event looks like, as JSON Schema or AsyncAPI."),
     "simulate": Entry("worker.cli.simulate", "simulate", "Run the stand-in platform: OAuth and GraphQL, with faults."),
     "demo": Entry("worker.cli.demo", "demo", "The whole job on this machine: good events, bad events and an outage."),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from worker.core.findings import Finding, Level
+from worker.core.partition import heeds_priorities
 
 OLDEST: Final = (3, 10)
 NEWEST: Final = (4, 3)
@@ -81,6 +82,17 @@ def judge_version(product: str, version: str) -> Finding:
     return Finding(Level.OK, "broker version", f"{seen}, supported are {supported}")
 
 
+def judge_spread(version: str, *, index: int | None) -> Iterator[Finding]:
+    """Partitions on a broker that does not heed priorities need numbered workers; ``index`` is ours, if it has one."""
+    if not heeds_priorities(version) and index is None:
+        yield Finding(
+            Level.WARNING,
+            "partitions",
+            f"RabbitMQ {version} makes the first worker to register the active one on every partition",
+            "set WORKERS and WORKER_INDEX, so that each registers on its own partitions first; or upgrade to 4.0",
+        )
+
+
 def judge_object(found: Found) -> Iterator[Finding]:
     """An exchange or queue: missing, different in each of these arguments, not comparable, or as wanted."""
     subject = f"{found.kind} {found.name}"
@@ -142,18 +154,38 @@ def judge_configure(found: Collection[Found], *, declaring: bool) -> Finding:
     return Finding(Level.BROKEN, "may declare", seen, advice)
 
 
-def judge_counts(found: Collection[Found], *, work_queue: str, dead_queue: str) -> Iterator[Finding]:
-    """Who consumes the work queue, and what waits in it and among the dead letters."""
+def judge_counts(found: Collection[Found], *, work_queues: Collection[str], dead_queue: str) -> Iterator[Finding]:
+    """Who consumes the work queues, and what waits in them and among the dead letters."""
     queues = {each.name: each for each in found if each.exists and each.messages is not None}
-    if work := queues.get(work_queue):
-        seen = f"{work.messages} messages ready, {work.consumers} consumers"
-        idle = not work.consumers
-        yield Finding(
-            Level.NOTE if idle else Level.OK, "work queue", seen, "no worker consumes: start one" if idle else ""
-        )
+    for name in work_queues:
+        if work := queues.get(name):
+            seen = f"{work.messages} messages ready, {work.consumers} consumers"
+            idle = not work.consumers
+            subject = "work queue" if len(work_queues) == 1 else f"work queue {name}"
+            yield Finding(
+                Level.NOTE if idle else Level.OK, subject, seen, "no worker consumes: start one" if idle else ""
+            )
     if (dead := queues.get(dead_queue)) and dead.messages:
         advice = "see why with `order-worker dead list`"
         yield Finding(Level.NOTE, "dead letters", f"{dead.messages} wait in {dead_queue}", advice)
+
+
+def judge_leftovers(found: Collection[Found]) -> Iterator[Finding]:
+    """Work queues of another number of PARTITIONS: no worker with these settings consumes them."""
+    for each in found:
+        subject = f"queue {each.name}"
+        if each.messages:
+            advice = "run `order-worker topology --migrate`: it moves them, and may be run again at any time"
+            seen = f"{each.messages} messages wait in it, and it is not among the PARTITIONS of these settings"
+            yield Finding(Level.BROKEN, subject, seen, advice)
+        else:
+            seen = f"empty, {each.consumers} consumers; it is of another number of PARTITIONS"
+            advice = (
+                "workers with other settings consume it: give all of them the same PARTITIONS"
+                if each.consumers
+                else "delete it once no worker needs it any more"
+            )
+            yield Finding(Level.WARNING if each.consumers else Level.NOTE, subject, seen, advice)
 
 
 def unseen_without_management() -> Finding:

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 
 from worker.core.entry import Batch, Entry, FlushReason
 from worker.core.model import Update, Version
+from worker.core.partition import LostGenerations
 from worker.core.versions import newest
 
 
@@ -40,7 +41,7 @@ class _Lane:
 
 class Coalescer:
     """Owns every update between its decoding and its settlement. Bounds: ``max_batch`` entries, ``max_bytes``,
-    ``linger_s``."""
+    ``linger_s``. The deliveries come from the channels of so many ``partitions`` (``partition.py``)."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Coalescer:
         linger_s: float,
         milestones: Collection[int] = (),
         name: str = "b",
+        partitions: int = 1,
     ) -> None:
         self._max_batch = max_batch
         self._max_bytes = max_bytes
@@ -64,7 +66,7 @@ class Coalescer:
         self._held: set[int] = set()
         self._freed: set[int] = set()
         self._seq = 0
-        self._lost = -1
+        self._lost = LostGenerations(partitions)
         self._draining = False
 
     # -- taking in ------------------------------------------------------------------------------------------------
@@ -291,10 +293,10 @@ class Coalescer:
 
     def lost(self, generation: int) -> list[Update]:
         """Forget the waiting updates of a lost channel (the broker delivers them again) and return them."""
-        self._lost = max(self._lost, generation)
+        self._lost.add(generation)
         gone: list[Update] = []
         for order_id, lane in list(self._lanes.items()):
-            gone += [u for entry in lane.waiting for u in entry.updates if u.delivery.generation <= self._lost]
+            gone += [u for entry in lane.waiting for u in entry.updates if u.delivery.generation in self._lost]
             lane.waiting = [entry for entry in lane.waiting if self._prune(entry)]
             if not lane.waiting:
                 self._ready.pop(order_id, None)
@@ -314,14 +316,14 @@ class Coalescer:
 
     def _prune(self, entry: Entry) -> bool:
         """Drop updates of lost channels from ``entry``; False when nothing is left of it."""
-        if any(update.delivery.generation <= self._lost for update in entry.updates):
-            entry.updates = [update for update in entry.updates if update.delivery.generation > self._lost]
+        if any(update.delivery.generation in self._lost for update in entry.updates):
+            entry.updates = [update for update in entry.updates if update.delivery.generation not in self._lost]
             entry.winners = newest(entry.updates)
         return bool(entry.updates)
 
     def alive(self, entry: Entry) -> bool:
         """Whether any update of an entry that is out can still be settled."""
-        return any(update.delivery.generation > self._lost for update in entry.updates)
+        return any(update.delivery.generation not in self._lost for update in entry.updates)
 
     def drain(self) -> None:
         """From now on nothing lingers."""

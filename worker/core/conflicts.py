@@ -105,6 +105,40 @@ def admin_conflicts(*, admin_host: str, admin_port: int, admin_token: object, **
         )
 
 
+def partition_conflicts(
+    *,
+    partitions: int,
+    hash_exchange: str | None,
+    journal_url: str,
+    prefetch: int,
+    worker_index: int | None,
+    workers: int,
+    **_others: object,
+) -> Iterator[Conflict]:
+    """Partitions give affinity and throughput, not order: hashes move orders from queue to queue, and then two workers
+    hold the same one. Only a journal that outlives a process, and that all workers share, keeps the order."""
+    if partitions > 1 and hash_exchange is None:
+        yield Conflict(
+            ("partitions", "hash_exchange"),
+            f"{partitions} partitions need an exchange that spreads the orders over them; set x-modulus-hash on "
+            "RabbitMQ 4.3 or newer, x-consistent-hash where the plugin rabbitmq_consistent_hash_exchange is enabled",
+        )
+    if partitions > 1 and journal_url == "memory":
+        yield Conflict(
+            ("partitions", "journal_url"),
+            f"with {partitions} partitions the order of updates is kept by the journal alone, and one in memory ends "
+            "with its process and is shared with nobody; name a PostgreSQL database (or an SQLite file, as long as "
+            "there is only one worker)",
+        )
+    if partitions > prefetch:
+        yield Conflict(
+            ("partitions", "prefetch"),
+            f"a prefetch of {prefetch} cannot be divided among {partitions} partitions; raise it or have fewer",
+        )
+    if workers > 1 and worker_index is None:
+        yield Conflict(("workers", "worker_index"), f"of {workers} workers this one has no number; set it, or neither")
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches it. Of names, only ``localhost`` is believed."""
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from worker.core.partition import share
 from worker.core.report import CallReport, Reply
 from worker.core.verdict import Call, Judgement
 
@@ -72,6 +73,18 @@ def judge_prefetch(prefetch: int) -> Finding:
         return Finding(Level.OK, "prefetch", f"{prefetch}, the cap of quorum queues is {QUORUM_CAP}")
     advice = f"set PREFETCH to {QUORUM_CAP} or less"
     return Finding(Level.WARNING, "prefetch", f"{prefetch} is above the cap of quorum queues, {QUORUM_CAP}", advice)
+
+
+def judge_partitions(partitions: int, prefetch: int, journal_url: str) -> Finding:
+    """A share of the prefetch for each, and a journal that all workers see: an SQLite file serves one worker only."""
+    seen = f"{partitions}, each with a prefetch of {share(prefetch, partitions)}"
+    if not journal_url.startswith("sqlite"):
+        return Finding(Level.OK, "partitions", seen)
+    advice = (
+        "with more than one worker let JOURNAL_URL name a PostgreSQL: each would have a file of its own, and none "
+        "would know what the others applied"
+    )
+    return Finding(Level.WARNING, "partitions", f"{seen}; JOURNAL_URL is an SQLite file, good for one worker", advice)
 
 
 def judge_unsettled(max_unsettled_s: float, timeout_s: float | None, source: str = "") -> Finding:

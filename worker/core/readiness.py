@@ -47,13 +47,18 @@ class Activity:
 @dataclass(slots=True, frozen=True, kw_only=True)
 class IntakeStatus:
     """What the consumer is doing. ``consuming`` is the broker's consume-ok; ``delivered`` counts messages of the
-    channel that is open, ``generation`` the channels so far."""
+    channel that is open, ``generation`` the channels so far.
+
+    Of several ``partitions`` all are registered where it is consuming, and ``serving`` are those whose open channel was
+    handed a message; the counts are those of all channels together."""
 
     connected: bool
     consuming: bool
     generation: int
     unsettled: int
     delivered: int
+    partitions: int = 1
+    serving: int = 0
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

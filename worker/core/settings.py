@@ -17,6 +17,14 @@ class TopologyMode(StrEnum):
     PASSIVE = "passive"
 
 
+class HashExchange(StrEnum):
+    """Exchange types that spread messages over queues by a hash of the routing key: built into RabbitMQ from 4.3 on
+    (before that in the plugin rabbitmq_sharding), or in the plugin rabbitmq_consistent_hash_exchange."""
+
+    MODULUS = "x-modulus-hash"
+    CONSISTENT = "x-consistent-hash"
+
+
 class LogFormat(StrEnum):
     """One JSON object per line, or lines for people."""
 
@@ -35,7 +43,7 @@ class LogLevel(StrEnum):
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class BrokerSettings:
-    """Where the broker is, and what its objects are called."""
+    """Where the broker is, and what its objects are called. ``hash_exchange`` is set where there are ``partitions``."""
 
     urls: tuple[str, ...] = field(repr=False)
     exchange: str
@@ -46,6 +54,10 @@ class BrokerSettings:
     topology: TopologyMode
     delivery_limit: int
     heartbeat_s: int
+    partitions: int
+    hash_exchange: HashExchange | None
+    worker_index: int | None
+    workers: int
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ class Queues:
             self._looking = await self._channel()
         length = {queue.name: await self._length(self._looking, queue.name) for queue in self._plan.queues}
         return Depths(
-            work=length[self._plan.work_queue],
+            work=sum(length[name] for name in self._plan.work_queues),
             retry=sum(length[name] for name in self._plan.retry_exchanges),  # queues of the same names
             dead=length[self._plan.dead_queue],
         )

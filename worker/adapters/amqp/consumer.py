@@ -22,11 +22,12 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
-from worker.adapters.amqp.generation import Generation, Phase
+from worker.adapters.amqp.generation import Company, Generation, Phase
 from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.identity import identity
 from worker.core.model import Delivery
+from worker.core.partition import Partition, generation_number, standby_s
 from worker.core.readiness import IntakeStatus
 from worker.core.returns import Survived
 from worker.ports import Sink, WallClock, wall_us
@@ -47,6 +48,8 @@ class Consumer:
     the very first one is unsettled it is one more).
 
     A consumer starts with a prefetch of 1, and what came back ``alone_from`` times is handled alone (``width.py``).
+
+    Where there are several ``partitions`` it consumes one of them, ``partition``, at the side of its ``company``.
     """
 
     def __init__(
@@ -56,16 +59,23 @@ class Consumer:
         queue: str,
         prefetch: int,
         alone_from: int = ALONE_FROM,
+        partition: Partition | None = None,
+        partitions: int = 1,
+        company: Company | None = None,
         wall_us: WallClock = wall_us,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._link = link
         self._queue = queue
+        self._partition = partition or Partition(number=0, queue=queue)
+        self._partitions = partitions
+        self._company = company or Company()
+        self._standing_by = False
         self._wall_us = wall_us
         self._sink: Sink | None = None
         self._wanted = False
         self._current: Generation | None = None
-        self._last = 0
+        self._opened = 0
         self._keeper: asyncio.Task[None] | None = None
         self._consuming = asyncio.Event()
         self._answered = asyncio.Event()
@@ -86,23 +96,26 @@ class Consumer:
     def status(self) -> IntakeStatus:
         """A snapshot of now."""
         current = self._current
+        delivered = current.ledger.delivered_count if current is not None else 0
         return IntakeStatus(
             connected=self._link.connected,
-            consuming=self._consuming.is_set(),
-            generation=self._last,
+            consuming=self._consuming.is_set() or self._standing_by,
+            generation=self._opened,
             unsettled=current.ledger.open_count if current is not None else 0,
-            delivered=current.ledger.delivered_count if current is not None else 0,
+            delivered=delivered,
+            serving=1 if delivered else 0,
         )
 
     async def wait_consuming(self) -> None:
-        """Wait for the broker's consume-ok. It may be lost again at any time.
+        """Wait for the broker's consume-ok, unless it is others' turn to register. It may be lost again at any time.
 
         Raises BrokerRefused if the broker refuses us before it ever let us consume: at the start a person is there.
         """
         await self._answered.wait()
         if self._refusal is not None:
             raise self._refusal
-        await self._consuming.wait()
+        if not self._standing_by:
+            await self._consuming.wait()
 
     # -- ports.Intake ---------------------------------------------------------------------------------------------
 
@@ -144,10 +157,19 @@ class Consumer:
     async def rebuild(self) -> None:
         """Begin from scratch: no connection is kept, and everything unsettled goes back to the broker. Consumes again
         if it was meant to."""
+        await self.halt()
+        await self._link.close()
+        await self.go_on()
+
+    async def halt(self) -> None:
+        """The first half of ``rebuild``: close the channel, and open none."""
         async with self._turn:
             await self._stop_keeper()
-            await self._link.close()
-            if self._wanted:
+
+    async def go_on(self) -> None:
+        """The second half: consume again if that is wanted."""
+        async with self._turn:
+            if self._wanted and self._keeper is None:
                 self._keeper = asyncio.create_task(self._keep(), name="keep consuming")
 
     # -- settling -------------------------------------------------------------------------------------------------
@@ -191,6 +213,8 @@ class Consumer:
 
     async def _live(self) -> None:
         """Open a channel, consume, and stay until it is gone. Raises where it did not come to that, or not for long."""
+        if not self._partition.own:
+            await self._stand_by()
         generation = await self._begin()
         try:
             await self._consume(generation)
@@ -201,17 +225,33 @@ class Consumer:
         if self._wanted and time.monotonic() - since < STEADY_S:
             raise ConnectionLost("the channel was lost soon after it was opened")
 
+    async def _stand_by(self) -> None:
+        """Let the worker whose partition it is be the first to register, where that decides who is active."""
+        connection = await self._link.get()
+        transport = connection.transport
+        properties = transport.connection.server_properties if transport is not None else {}
+        if delay_s := standby_s(self._partition, str(properties.get("version", ""))):
+            self._standing_by = True
+            self._answered.set()
+            log.info("broker.standing_by", queue=self._queue, delay_s=delay_s)
+            try:
+                await asyncio.sleep(delay_s)
+            finally:
+                self._standing_by = False
+
     async def _begin(self) -> Generation:
         connection = await self._link.get()
         async with within(self._link.endpoint.rpc_timeout_s, "opening the consuming channel"):
             if connection.transport is None:
                 raise ConnectionLost("the connection was closed")
             channel = await connection.transport.connection.channel(publisher_confirms=False)
-        self._last += 1
-        generation = Generation(self._last, channel, opened_us=self._wall_us())
+        self._opened += 1
+        number = generation_number(self._opened, self._partition.number, self._partitions)
+        generation = Generation(number, channel, opened_us=self._wall_us(), company=self._company)
         generation.closing.add_done_callback(lambda future: self._end(generation, _why(future)))
         channel.on_consumer_cancel_callbacks.add(lambda _: self._end(generation, "the broker cancelled the consumer"))
         self._current = generation
+        self._company.join(generation, partial(self._width.hush, generation))
         return generation
 
     async def _consume(self, generation: Generation) -> None:
@@ -232,7 +272,8 @@ class Consumer:
 
     async def _listen(self, generation: Generation, prefetch: int) -> None:
         receive = partial(self._receive, generation)
-        await generation.listen(self._queue, prefetch, receive, timeout_s=self._link.endpoint.rpc_timeout_s)
+        timeout_s, priority = self._link.endpoint.rpc_timeout_s, self._partition.priority
+        await generation.listen(self._queue, prefetch, receive, timeout_s=timeout_s, priority=priority)
 
     async def _cancel(self, current: Generation) -> None:
         current.phase = Phase.CANCELLED

@@ -17,7 +17,12 @@ from typing import NoReturn
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    ConnectionCommandInvalid,
+)
 
 from worker.adapters.amqp.deadline import within
 from worker.adapters.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology
@@ -74,6 +79,11 @@ def difference(refused: BrokerRefused) -> tuple[str, str] | None:
     return None if differs is None else (differs[1], differs[3])
 
 
+def is_missing(refused: BrokerRefused) -> bool:
+    """Whether that is why it was refused."""
+    return isinstance(refused.__cause__, ChannelNotFoundEntity)
+
+
 @asynccontextmanager
 async def throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: str) -> AsyncIterator[AbstractChannel]:
     """A channel for one request: a refused declaration closes the channel that it was made on."""
@@ -83,10 +93,14 @@ async def throwaway(connection: AbstractConnection, rpc_timeout_s: float, name: 
         channel = await connection.transport.connection.channel()
         try:
             yield channel
+        except ConnectionCommandInvalid as error:
+            # Before 4.0 an exchange type that the broker does not know costs the connection, and with it the channel.
+            _refuse(name, error)
         except (ChannelPreconditionFailed, ChannelNotFoundEntity, ChannelAccessRefused) as error:
             _refuse(name, error)
         finally:
-            await channel.close()
+            if connection.transport is not None and connection.transport.connection.is_opened:
+                await channel.close()
 
 
 async def _compared(
@@ -112,6 +126,16 @@ def _refuse(name: str, error: Exception) -> NoReturn:
         advice = "is missing: run with TOPOLOGY=declare, or create it as the command `topology` prints it"
     elif isinstance(error, ChannelAccessRefused):
         advice = f"cannot be declared ({text}): grant configure and write permission, or use TOPOLOGY=passive"
+    elif "unknown exchange type" in text:
+        advice = (
+            f"cannot be declared ({text}): set HASH_EXCHANGE to a type that this broker has, or enable its plugin "
+            "(x-modulus-hash is built in from 4.3 on; x-consistent-hash is in rabbitmq_consistent_hash_exchange)"
+        )
+    elif differs is not None and differs[1] == "type":
+        advice = (
+            f"is of another type: we want {differs[2]}, the broker has {differs[3]}; where PARTITIONS or HASH_EXCHANGE "
+            "was changed, run `order-worker topology --migrate`"
+        )
     elif differs is not None:
         argument, ours, theirs = differs.groups()
         advice = (

@@ -6,11 +6,12 @@ generation, and what belongs to one that is gone is dropped: the broker hands it
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from aiormq.abc import AbstractChannel, ConsumerCallback, DeliveredMessage
 from pamqp.commands import Basic
+from pamqp.common import Arguments
 
 from worker.adapters.amqp.deadline import within
 from worker.core.acks import AckLedger
@@ -33,12 +34,15 @@ class Generation:
     it does without while the suspects set ``aside`` are handed over one by one.
     """
 
-    def __init__(self, number: int, channel: AbstractChannel, *, opened_us: int) -> None:
+    def __init__(
+        self, number: int, channel: AbstractChannel, *, opened_us: int, company: "Company | None" = None
+    ) -> None:
         self.number = number
         self.channel = channel
         self.opened_us = opened_us
         self.ledger = AckLedger()
         self._phase = Phase.OPENING
+        self.company = company or Company()
         self.wide = self.listening = self.alone = False
         self.aside: deque[Delivery] = deque()
         self.shifts: set[asyncio.Task[None]] = set()
@@ -49,6 +53,8 @@ class Generation:
         # aiormq hands out a new observer at each look and keeps none of them: this one has to live as long as we do.
         self.closing: asyncio.Future[object] = channel.closing
         self._writing = asyncio.Lock()
+        if company is None:
+            self.company.join(self, lambda: None)
 
     @property
     def phase(self) -> Phase:
@@ -58,6 +64,16 @@ class Generation:
     @phase.setter
     def phase(self, phase: Phase) -> None:
         self._phase = phase
+        if phase is Phase.GONE:
+            self.company.leave(self)
+        self._stir()
+
+    def _stir(self) -> None:
+        self._changed.set()
+        self.company.stir()
+
+    def stir(self) -> None:
+        """Something changed on a channel at its side."""
         self._changed.set()
 
     @property
@@ -77,12 +93,16 @@ class Generation:
             self._changed.clear()
             await self._changed.wait()
 
-    async def listen(self, queue: str, prefetch: int, receive: ConsumerCallback, *, timeout_s: float) -> None:
+    async def listen(
+        self, queue: str, prefetch: int, receive: ConsumerCallback, *, timeout_s: float, priority: int | None = None
+    ) -> None:
         """Register a consumer under a new name; an older one stays. Raises ConnectionLost."""
+        arguments: Arguments = None if priority is None else {"x-priority": priority}
         async with within(timeout_s, f"consuming from {queue!r}"):
             await self.channel.basic_qos(prefetch_count=prefetch)
             self.registered = False
-            await self.channel.basic_consume(queue, receive, consumer_tag=self.new_consumer_tag())
+            tag = self.new_consumer_tag()
+            await self.channel.basic_consume(queue, receive, consumer_tag=tag, arguments=arguments)
             self.registered = self.listening = True
 
     async def deafen(self, consumer_tag: str, *, timeout_s: float) -> None:
@@ -95,13 +115,17 @@ class Generation:
         async with within(timeout_s, "cancelling the consumer"):
             await self.channel.basic_cancel(consumer_tag)
         self.registered = True
+        self._stir()
 
     async def next_alone(self) -> Delivery | None:
-        """The next one set aside, once nothing else is unsettled. None when that holds and none is left, or the channel
-        is gone."""
+        """The next one set aside, once nothing else is unsettled here or on a channel at its side. None when that holds
+        and none is left on any of them, or the channel is gone."""
         while self.phase is not Phase.GONE:
-            if self.phase is Phase.CONSUMING and self.ledger.open_count == len(self.aside):
-                return self.aside.popleft() if self.aside else None
+            if self.phase is Phase.CONSUMING and self.company.silent:
+                if self.aside:
+                    return self.aside.popleft()
+                if not self.company.has_suspects:
+                    return None
             self._changed.clear()
             await self._changed.wait()
         return None
@@ -118,7 +142,7 @@ class Generation:
                 await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
             for frame in frames[-1:]:
                 await self.channel.basic_ack(frame.tag, frame.multiple)
-        self._changed.set()
+        self._stir()
         return len(frames)
 
     def delivery(self, message: DeliveredMessage, *, arrived_us: int) -> Delivery:
@@ -139,6 +163,56 @@ class Generation:
             arrived_us=arrived_us,
             opened_us=self.opened_us,
             returns=_returns(properties) if frame.redelivered else 0,
+        )
+
+
+class Company:
+    """The channels of one worker, side by side: what kills the process takes down the deliveries of all of them.
+
+    ``shared`` is whether there is more than one. Members come and go with their channels.
+    """
+
+    def __init__(self, *, shared: bool = False) -> None:
+        self.shared = shared
+        self._members: dict[Generation, Callable[[], None]] = {}
+
+    def join(self, generation: Generation, hush: Callable[[], None]) -> None:
+        """A channel was opened; ``hush`` makes it consume no more until all are done with their suspects."""
+        alone = any(member.alone for member in self._members)
+        self._members[generation] = hush
+        if alone:
+            hush()
+
+    def leave(self, generation: Generation) -> None:
+        """It is gone. Twice is harmless."""
+        self._members.pop(generation, None)
+
+    def hush(self, speaker: Generation) -> None:
+        """One of them has to be alone with a suspect: the others are to be silent."""
+        for member, hush in list(self._members.items()):
+            if member is not speaker and not member.alone:
+                hush()
+
+    def stir(self) -> None:
+        """Something changed on one of them; those that wait look again."""
+        for member in self._members:
+            member.stir()
+
+    @property
+    def open_count(self) -> int:
+        """Deliveries that are not acknowledged."""
+        return sum(member.ledger.open_count for member in self._members)
+
+    @property
+    def has_suspects(self) -> bool:
+        """Whether anything is set aside."""
+        return any(member.aside for member in self._members)
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is unsettled but what is set aside, and nothing can come."""
+        return self.open_count == sum(len(member.aside) for member in self._members) and not any(
+            member.listening or not member.registered for member in self._members
         )
 
 

@@ -71,6 +71,21 @@ async def objects(connection: AbstractConnection, wanted: Topology, *, rpc_timeo
     return found + [await _queue(connection, queue, rpc_timeout_s) for queue in wanted.queues]
 
 
+async def leftovers(connection: AbstractConnection, names: Iterable[str], *, rpc_timeout_s: float) -> list[Found]:
+    """Those of these queues that exist and may be looked at, in their order. Raises ConnectionLost.
+
+    They were made one after the other, so behind the first there are no more where one is missing.
+    """
+    found: list[Found] = []
+    for number, name in enumerate(names):
+        seen = await _exists(connection, Found(kind="queue", name=name), rpc_timeout_s)
+        if seen.exists and not seen.hidden and not seen.problem:
+            found.append(seen)
+        elif number:
+            break
+    return found
+
+
 async def _exchange(connection: AbstractConnection, exchange: ExchangeSpec, rpc_timeout_s: float) -> Found:
     seen = await _exists(connection, Found(kind="exchange", name=exchange.name), rpc_timeout_s)
     if seen.hidden or not seen.exists:

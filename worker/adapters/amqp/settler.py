@@ -9,21 +9,33 @@ settled before an older one. Between copy and index it leaves a dead letter that
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
-from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.publisher import Publisher
 from worker.core.errors import CopyFailed, CopyUnencodable
 from worker.core.headers import Copy, body_only, dead_copy, retry_copy
 from worker.core.history import IndexedLetter
 from worker.core.letterindex import placed
-from worker.core.model import Ack, Dead, Release, Retry, Settlement
+from worker.core.model import Ack, Dead, Delivery, Release, Retry, Settlement
 from worker.ports import Index, WallClock, wall_us
 
 log = structlog.get_logger(__name__)
 
 Group = list[Settlement]
+
+
+class Holding(Protocol):
+    """Whoever has the deliveries in hand: ``consumer.py``, or ``partitions.py`` for several queues."""
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether this delivery can still be settled."""
+        ...
+
+    async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
+        """Acknowledge tags of a channel, each group oldest first; False where it is gone."""
+        ...
 
 
 @dataclass(slots=True)
@@ -43,7 +55,7 @@ class BrokerSettler:
 
     def __init__(
         self,
-        consumer: Consumer,
+        consumer: Holding,
         publisher: Publisher,
         *,
         dead_queue: str,

@@ -5,6 +5,10 @@
                      order-updates.retry.<delay> ----+ (TTL over, key kept)         v
                                                               [order-updates.dead] fanout --> order-updates.dead
 
+With partitions the exchange in front of the work queues spreads by a hash of the routing key, which is the order's id:
+
+    producers -> [order-updates] topic --#--> [order-updates.work] x-modulus-hash --> order-updates.work.0 ... .n-1
+
 Rules of RabbitMQ that the arguments follow (quorum queues, 3.10 to 4.x): dead-lettering is at most once, and silent
 about losses, unless the strategy is at-least-once, which in turn needs ``reject-publish``; a delivery limit that is not
 given is none on 3.x and 20 from 4.0, and -1 means "drop at once" on 3.x; one queue per delay, because messages of
@@ -15,12 +19,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from worker.core.partition import queue_names
 from worker.core.settings import BrokerSettings
 
 Argument = str | int | bool
 
 RARELY = 1_000_000
 """Delivery limit of queues that nobody consumes in earnest: looking into them must never use it up."""
+WEIGHT = "1"
+"""Routing key of a partition's binding: its weight for a consistent-hash exchange; the modulus one ignores it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +58,8 @@ class BindingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """Everything the worker needs on the broker, as data."""
+    """Everything the worker needs on the broker, as data. ``work_queue`` is the name of the exchange in front of the
+    ``work_queues``, and of the queue where there is only one."""
 
     exchanges: tuple[ExchangeSpec, ...]
     queues: tuple[QueueSpec, ...]
@@ -59,6 +67,7 @@ class Topology:
     work_queue: str
     dead_queue: str
     retry_exchanges: tuple[str, ...]
+    work_queues: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dicts, for ``order-worker topology --json``."""
@@ -81,33 +90,48 @@ def _binding_text(binding: BindingSpec) -> str:
 
 
 def topology(
-    *, exchange: str, queue: str, dead_queue: str, retry_delays_s: Sequence[float], delivery_limit: int
+    *,
+    exchange: str,
+    queue: str,
+    dead_queue: str,
+    retry_delays_s: Sequence[float],
+    delivery_limit: int,
+    partitions: int = 1,
+    hash_exchange: str | None = None,
 ) -> Topology:
     """The topology for these names. The retry tiers belong to the work queue and carry its name.
 
-    ``delivery_limit`` has to be positive: it is what stops a message that kills every worker which touches it.
+    ``hash_exchange`` is the type of the exchange that spreads over several partitions. ``delivery_limit`` has to be
+    positive: it is what stops a message that kills every worker which touches it.
     """
     if delivery_limit < 1:
         raise ValueError("delivery_limit must be positive: RabbitMQ 3.x drops everything at -1")
+    if partitions > 1 and hash_exchange is None:
+        raise ValueError("partitions need an exchange type that spreads over them")
     tiers = [(retry_name(queue, delay), delay) for delay in retry_delays_s]
-    fanouts = [queue, dead_queue, *(name for name, _ in tiers)]
+    fanouts = [dead_queue, *(name for name, _ in tiers)]
+    work_queues = queue_names(queue, partitions)
+    key = "" if partitions == 1 else WEIGHT
     return Topology(
         exchanges=(
             ExchangeSpec(name=exchange, type="topic"),
+            ExchangeSpec(name=queue, type="fanout" if partitions == 1 else str(hash_exchange)),
             *(ExchangeSpec(name=name, type="fanout") for name in fanouts),
         ),
         queues=(
-            QueueSpec(name=queue, arguments=_work_arguments(dead_queue, delivery_limit)),
+            *(QueueSpec(name=name, arguments=_work_arguments(dead_queue, delivery_limit)) for name in work_queues),
             QueueSpec(name=dead_queue, arguments={"x-queue-type": "quorum", "x-delivery-limit": RARELY}),
             *(QueueSpec(name=name, arguments=_retry_arguments(queue, delay)) for name, delay in tiers),
         ),
         bindings=(
             BindingSpec(source=exchange, target=queue, routing_key="#", to_exchange=True),
+            *(BindingSpec(source=queue, target=name, routing_key=key) for name in work_queues),
             *(BindingSpec(source=name, target=name) for name in fanouts),
         ),
         work_queue=queue,
         dead_queue=dead_queue,
         retry_exchanges=tuple(name for name, _ in tiers),
+        work_queues=work_queues,
     )
 
 
@@ -119,6 +143,8 @@ def planned(broker: BrokerSettings) -> Topology:
         dead_queue=broker.dead_letter_queue,
         retry_delays_s=broker.retry_delays_s,
         delivery_limit=broker.delivery_limit,
+        partitions=broker.partitions,
+        hash_exchange=broker.hash_exchange,
     )
 
 

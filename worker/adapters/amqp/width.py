@@ -8,6 +8,9 @@ A message that kills the process takes part of the delivery limit of everything 
 came back often is handled with nothing else unsettled. A prefetch cannot be changed (RabbitMQ applies a new one to new
 consumers only), so a second consumer replaces the first. With a single active consumer and a second replica that hands
 the queue over to the replica, which then does the same: after one round every replica is wide.
+
+A process with several partitions dies with the deliveries of all of them: while one of its channels is alone, the
+others are without consumer, too, and all begin narrow again.
 """
 
 import asyncio
@@ -51,7 +54,7 @@ class Width:
     def sort(self, generation: Generation, delivery: Delivery) -> None:
         """Hand over or set aside, and start what follows from it."""
         suspect = delivery.unexplained >= self._alone_from
-        if suspect and (generation.wide or generation.ledger.open_count > 1):
+        if suspect and (generation.wide or generation.company.shared or generation.ledger.open_count > 1):
             self._set_aside(generation, delivery)
             return
         if not suspect and not generation.wide and self._prefetch > 1:
@@ -70,6 +73,12 @@ class Width:
                 unsettled=generation.ledger.open_count,
             )
             self._start(generation, self._go_alone(generation), "hand over one by one")
+            generation.company.hush(generation)
+
+    def hush(self, generation: Generation) -> None:
+        """Consume nothing while another channel is alone."""
+        generation.alone = True
+        self._start(generation, self._go_alone(generation), "leave another one alone")
 
     async def _widen(self, generation: Generation) -> None:
         """A consumer with the whole prefetch takes over. It is registered first, so that there always is one."""
@@ -89,7 +98,9 @@ class Width:
         log.debug("broker.widened", generation=generation.number, prefetch=self._prefetch, took_s=took_s)
 
     async def _go_alone(self, generation: Generation) -> None:
-        """Hand over what was set aside, one by one, each when all the rest is settled; then start narrow again."""
+        """Hand over what was set aside, one by one, each when all the rest is settled; then start narrow again.
+
+        Without anything set aside: wait until nobody has anything."""
         await generation.opened()
         async with self._steps.turn:
             await self._steps.deafen(generation, generation.consumer_tag)
