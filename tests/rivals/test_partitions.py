@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -80,46 +81,52 @@ async def test_three_workers_on_twelve_partitions_leave_100_000_events_right(
     assert crew.longest_gap_s < GAP_S
 
 
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Measured:
+    """CPU of all workers together for an event, and events a second."""
+
+    cost_us: float
+    rate: float
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-async def test_an_event_costs_two_workers_as_much_as_one(
+async def test_two_workers_do_more_than_one_and_an_event_costs_the_same(
     broker: PrivateBroker, postgres: PrivatePostgres, postgres_url: str, tmp_path: Path
 ) -> None:
-    """CPU time per event, start-up left out: so on enough cores two do twice as much. The least of two runs each:
-    whatever else runs on the machine only adds to it."""
-    costs: dict[int, list[float]] = {1: [], 2: []}
-    for run in range(2):
-        for members in (1, 2):
-            folder = tmp_path / f"{run}-{members}"
-            folder.mkdir()
-            url = postgres.create(f"{tmp_path.name}_{run}_{members}", like="empty_journal")
-            costs[members].append(await _cost_us(broker, folder, url, members))
-    one, two = (min(costs[members]) for members in (1, 2))
-    print(f"CPU per event: one worker {one:.0f} us, two workers {two:.0f} us; all: {costs}")  # noqa: T201
+    """1.6 times as much, where the platform's latency is what limits one of them; 30,000 orders, one event each.
 
-    assert two <= 1.1 * one
-
-
-async def _cost_us(broker: PrivateBroker, folder: Path, url: str, members: int) -> float:
-    """Microseconds of CPU for an event, of all workers together; 50,000 orders, one event each, so that opening the
-    channels weighs little.
-
-    All of them wait in the queues when the workers may begin: otherwise the producer would set the pace, and two
-    workers would make twice the calls of half the size.
+    All events wait in the queues when the workers may begin, and calls are slow: else producer or processor set the
+    pace, calls are not full, and the same number of events takes more of them.
     """
-    async with Crew(broker, folder, url, partitions=12, members=members, latency_s=0.02) as crew:
+    made: dict[int, Measured] = {}
+    for members in (1, 2):
+        folder = tmp_path / str(members)
+        folder.mkdir()
+        url = postgres.create(f"{tmp_path.name}_{members}", like="empty_journal")
+        made[members] = await _measured(broker, folder, url, members)
+    print(made)  # noqa: T201
+
+    assert made[2].cost_us <= 1.1 * made[1].cost_us
+    if heeds_priorities(generation.version()):
+        assert made[2].rate >= 1.6 * made[1].rate
+
+
+async def _measured(broker: PrivateBroker, folder: Path, url: str, members: int) -> Measured:
+    async with Crew(broker, folder, url, partitions=12, members=members, latency_s=0.3) as crew:
         port = str(free_port())
         workers = [await crew.start(index, ADMIN_PORT=port if index == 0 else "0") for index in range(members)]
+        keys = crew.events(range(1, 30_001), 1)
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as admin:
             await admin.post("/pause")
             for worker in workers:
                 await worker.until_heard("worker.paused")
-            keys = crew.events(range(1, 50_001), 1)
             await crew.publish(keys)
             before = sum(worker.cpu_s for worker in workers)
             await admin.post("/resume")
             await crew.arena.arrived(deadline_s=240.0)
         cost_s = sum(worker.cpu_s for worker in workers) - before
+        at = [call.started_s for call in crew.arena.simulator.platform.calls.recent for _ in call.order_ids]
         await crew.ended()
-        assert all(worker.counts["applied"] for worker in workers)
-    return 1e6 * cost_s / len(keys)
+    # From a fifth to four fifths: one begins up to 2 s before the others, and takes all partitions at first.
+    return Measured(cost_us=1e6 * cost_s / len(keys), rate=0.6 * len(at) / (at[len(at) * 4 // 5] - at[len(at) // 5]))

@@ -12,7 +12,7 @@ from functools import partial
 from unittest import mock
 
 from worker import app
-from worker.adapters.amqp.consumer import Consumer
+from worker.adapters.amqp.partitions import Partitions
 from worker.caller import Caller
 from worker.cli.run import run
 from worker.core.model import Fields
@@ -38,7 +38,7 @@ def main() -> None:
     MortalCaller.deadly = deadly
     with (
         mock.patch.object(app, "Caller", MortalCaller),
-        mock.patch.object(app, "Consumer", partial(Consumer, alone_from=alone_from)),
+        mock.patch.object(app, "Partitions", partial(Partitions, alone_from=alone_from)),
         mock.patch.object(app, "Limits", partial(Limits, crash_suspect_from=crash_suspect_from)),
     ):
         run()

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from worker.adapters.amqp.connection import Link
-from worker.adapters.amqp.consumer import Consumer
+from worker.adapters.amqp.consumer import ALONE_FROM, Consumer
 from worker.adapters.amqp.generation import Company
 from worker.core.model import Delivery
 from worker.core.partition import Partition, partition_of, share
@@ -22,7 +22,9 @@ class Partitions:
     ``prefetch`` bounds what is unsettled on all of them together: each gets an equal share (``core/partition.py``).
     """
 
-    def __init__(self, link: Link, partitions: Sequence[Partition], *, prefetch: int) -> None:
+    def __init__(
+        self, link: Link, partitions: Sequence[Partition], *, prefetch: int, alone_from: int = ALONE_FROM
+    ) -> None:
         company = Company(shared=len(partitions) > 1)
         self._link = link
         self._consumers = [
@@ -30,6 +32,7 @@ class Partitions:
                 link,
                 queue=each.queue,
                 prefetch=share(prefetch, len(partitions)),
+                alone_from=alone_from,
                 partition=each,
                 partitions=len(partitions),
                 company=company,
