@@ -85,6 +85,8 @@ def test_defaults_are_those_of_the_interface() -> None:
         "IGNORE_FIELDS": "",
         "MILESTONE_STATUSES": "",
         "TERMINAL_STATUSES": "64,128,516",
+        "ALLOW_ORDERS": "",
+        "OTHERS": "wait",
         "RULES_FILE": "",
         "STORM_RATIO": "0.5",
         "STORM_WINDOW": "200",

@@ -67,11 +67,12 @@ class _Parts:
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Raises UsageError without credentials for the platform or where the admin interface cannot listen, and
-    BrokerRefused when the broker answers and refuses us.
+    Raises UsageError without credentials for the platform, where ``ALLOW_ORDERS`` bids the others wait, or where the
+    admin interface cannot listen, and BrokerRefused when the broker answers and refuses us.
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
+    settings.require_consumable()
     started = time.monotonic()
     _tell_start(settings)
     stop = asyncio.Event()
@@ -89,6 +90,8 @@ def _tell_start(settings: Settings) -> None:
     broker = settings.broker
     url = ",".join(map(shown, broker.urls))
     log.info("worker.starting", version=version(DISTRIBUTION), queue=broker.queue, prefetch=broker.prefetch, url=url)
+    if (allowed := settings.event.allowed) is not None:
+        log.warning("worker.restricted", orders=len(allowed))
 
 
 async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
@@ -156,6 +159,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         name=name,
         queue=broker.queue,
         horizon=horizon,
+        allowed=settings.event.allowed,
     )
 
     async def rebuild() -> None:

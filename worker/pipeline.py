@@ -21,6 +21,7 @@ from worker.availability import Availability, Host
 from worker.caller import Caller
 from worker.calls import Calls
 from worker.carrying import Carrier
+from worker.core.allowed import EVERY_ORDER, Allowed
 from worker.core.breaker import Breaker
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
@@ -80,9 +81,11 @@ class Pipeline:
         name: str = "worker",
         queue: str = "order-updates.work",
         horizon: Horizon | None = None,
+        allowed: Allowed = EVERY_ORDER,
         clock: Clock = time.monotonic,
         wall_us: WallClock = wall_us,
     ) -> None:
+        self._allowed = allowed
         self._coalescer = coalescer
         self._storm = storm
         self._intake = intake
@@ -120,6 +123,7 @@ class Pipeline:
             crash_suspect_from=self._limits.crash_suspect_from,
             wake=self._alarm.ring,
             clock=self._clock,
+            allowed=self._allowed,
         )
 
     def _make_carrier(self, outcomes: Outcomes, caller: Caller, horizon: Horizon | None, name: str) -> Carrier:
@@ -148,6 +152,7 @@ class Pipeline:
             may=self._may_echo,
             clock=self._clock,
             wall_us=self._wall_us,
+            allowed=self._allowed,
         )
 
     def _make_availability(self, breaker: Breaker, suspects: Suspects) -> Availability:

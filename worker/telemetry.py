@@ -63,6 +63,9 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
     {
         # the process
         "worker.starting": Event("info", "The settings are good; connecting.", ("version", "queue", "prefetch", "url")),
+        "worker.restricted": Event(
+            "warning", "Only ALLOW_ORDERS are sent; events of all other orders become dead letters.", ("orders",)
+        ),
         "worker.ready": Event("info", "Consuming; the platform was not asked yet.", ("queue",)),
         "worker.draining": Event(
             "info",

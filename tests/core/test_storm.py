@@ -150,3 +150,13 @@ def test_it_trips_exactly_when_the_window_says_so(window: int, ratio: float, bad
         assert len(admitted) == (0 if stormy else 1)
         if stormy:
             break
+
+
+def test_dead_letters_that_were_asked_for_count_neither_way() -> None:
+    """A hundred orders that are not allowed make no storm, and hide none."""
+    storm = guard()
+    asked_for: Disposition = Dead(reason=Reason.NOT_ALLOWED, detail="why")
+    admitted = [dead_letters(storm.admit(decided(*each))) for each in ([asked_for] * 100, [DEAD] * 20, [asked_for])]
+
+    assert admitted == [100, 19, 0]
+    assert storm.detail == "20 of the last 20 decisions were dead letters"

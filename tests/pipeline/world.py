@@ -17,6 +17,7 @@ from tests.pipeline.fakes import FakePlatform, FakeTokens, WatchedJournal
 from tests.pipeline.modelbroker import Effects, ModelIntake, ModelSettler, Queue, now_us
 from tests.support.modelplatform import ModelPlatform
 from worker.caller import Caller
+from worker.core.allowed import EVERY_ORDER, Allowed
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
@@ -56,6 +57,7 @@ class World:
         beside: "World | None" = None,
         name: str = "worker",
         horizon: Horizon | None = None,
+        allowed: Allowed = EVERY_ORDER,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same. ``beside`` is
         another worker that lives: they share the journal."""
@@ -93,6 +95,7 @@ class World:
             ),
             name=name,
             horizon=horizon,
+            allowed=allowed,
             clock=asyncio.get_running_loop().time,
             wall_us=now_us,
         )

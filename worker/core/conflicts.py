@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from worker.core.budget import TURN_S
+from worker.core.settings import Others
 
 
 @dataclass(slots=True, frozen=True)
@@ -102,6 +103,16 @@ def admin_conflicts(*, admin_host: str, admin_port: int, admin_token: object, **
         yield Conflict(
             ("admin_host", "admin_token"),
             f"anybody who reaches {admin_host} could pause the worker; set a token, or listen on 127.0.0.1",
+        )
+
+
+def go_live_conflicts(*, allow_orders: Collection[int], others: Others, **_others: object) -> Iterator[Conflict]:
+    """A list of orders that got lost on its way here must not let everything out."""
+    if others is Others.DEAD_LETTER and not allow_orders:
+        yield Conflict(
+            ("allow_orders", "others"),
+            "others says what becomes of orders that are not allowed, but without a list all are; name the orders, or "
+            "leave both out to send all of them",
         )
 
 

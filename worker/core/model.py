@@ -111,6 +111,7 @@ class Reason(StrEnum):
     CRASH_SUSPECT = "crash-suspect"
     BUSY = "busy"
     WORN = "worn"
+    NOT_ALLOWED = "not-allowed"
 
 
 class AckReason(StrEnum):
