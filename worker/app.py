@@ -76,12 +76,12 @@ async def run(settings: Settings) -> None:
     started = time.monotonic()
     _tell_start(settings)
     stop = asyncio.Event()
-    with _signals(stop, settings.drain_grace_s):
+    with signals(stop, settings.drain_grace_s):
         # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
         async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
             await open_admin(settings, parts.operations, last)
-            if await _until(stop, _prepare(settings, parts)):
+            if await unless_stopped(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
 
@@ -224,7 +224,7 @@ async def _prepare(settings: Settings, parts: _Parts) -> None:
     await parts.publishing.get()
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
     """Do ``work`` unless we are asked to stop first. True when it was done."""
     task = asyncio.create_task(work, name="prepare")
     stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
@@ -278,7 +278,7 @@ async def open_admin(settings: Settings, operations: Operations, stack: AsyncExi
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, grace_s: float) -> Iterator[None]:
+def signals(stop: asyncio.Event, grace_s: float) -> Iterator[None]:
     """SIGTERM and SIGINT set ``stop``; the next one ends the process without further ado: the broker redelivers."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
