@@ -95,6 +95,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "ADMIN_HOST": "127.0.0.1",
         "ADMIN_PORT": "8080",
         "ADMIN_TOKEN": "",
+        "TRACING": "off",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
         "SECRETS_DIR": "",

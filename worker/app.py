@@ -43,6 +43,7 @@ from worker.pipeline import Limits, Pipeline
 from worker.ports import Operations, wall_us
 from worker.pruning import keep_pruned
 from worker.retrying import forever
+from worker.tracing import tracing_by
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -97,6 +98,9 @@ def _tell_start(settings: Settings) -> None:
 async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     """Everything wired up, nothing connected yet. The stack closes it in reverse order."""
     broker, batch, platform = settings.broker, settings.batch, settings.require_platform()
+    tracing = await stack.enter_async_context(
+        tracing_by(settings.tracing, queue=broker.queue, service=DISTRIBUTION, version=version(DISTRIBUTION))
+    )
     endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s)
     consuming, publishing = (Link(endpoint, name=f"order-worker {role}") for role in ("consume", "publish"))
     for link in (consuming, publishing):
@@ -125,6 +129,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         timeout_s=platform.call_timeout_s,
         extra_fields=settings.extra_fields,
         max_connections=batch.max_in_flight + 1,  # one more for probes
+        more_headers=None if tracing is None else tracing.headers,
     )
     await stack.enter_async_context(graphql)
     coalescer = Coalescer(
@@ -144,10 +149,14 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=broker.retry_delays_s),
         breaker=Breaker(hold_limit_s=batch.hold_limit_s),
         storm=StormGuard(ratio=settings.storm.storm_ratio, window=settings.storm.storm_window),
-        caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
+        caller=Caller(
+            graphql if tracing is None else tracing.platform(graphql, platform.graphql_url),
+            tokens,
+            rules_of(settings.rules, settings.event.terminal_statuses),
+        ),
         journal=journal,
-        settler=settler,
-        intake=consumer,
+        settler=settler if tracing is None else tracing.settler(settler),
+        intake=consumer if tracing is None else tracing.intake(consumer),
         limits=Limits(
             max_in_flight=batch.max_in_flight,
             max_unsettled_s=batch.max_unsettled_s,
@@ -160,6 +169,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         queue=broker.queue,
         horizon=horizon,
         allowed=settings.event.allowed,
+        tracer=tracing,
     )
 
     async def rebuild() -> None:

@@ -46,6 +46,7 @@ from worker.core.settings import (
     PlatformSettings,
     StormSettings,
     TopologyMode,
+    TracingMode,
 )
 
 PREFIX = "ORDER_WORKER_"
@@ -273,6 +274,11 @@ class Settings(BaseSettings):
     admin_token: SecretStr = Field(
         default=SecretStr(""),
         description="Bearer token that pause, resume and state ask for; a secret.",
+    )
+    tracing: Annotated[TracingMode, Choice] = Field(
+        default=TracingMode.OFF,
+        description="otlp: traces go to an OpenTelemetry collector, as the standard variables OTEL_* say "
+        "(OTEL_EXPORTER_OTLP_ENDPOINT, ...); needs the extra `otel`. off: none.",
     )
     log_format: Annotated[LogFormat, Choice] = Field(
         default=LogFormat.JSON, description="json: one object per line. console: lines for people."

@@ -37,7 +37,7 @@ from worker.echoes import Echoes
 from worker.journalports import WorkerJournal
 from worker.pausing import Pausing
 from worker.permits import Permits
-from worker.ports import Clock, Intake, Settler, WallClock, wall_us
+from worker.ports import Clock, Intake, Settler, Tracer, WallClock, wall_us
 from worker.settling import Early, Unsettled
 from worker.steadyjournal import SteadyJournal
 from worker.tasks import Alarm, Tasks, owned
@@ -82,10 +82,12 @@ class Pipeline:
         queue: str = "order-updates.work",
         horizon: Horizon | None = None,
         allowed: Allowed = EVERY_ORDER,
+        tracer: Tracer | None = None,
         clock: Clock = time.monotonic,
         wall_us: WallClock = wall_us,
     ) -> None:
         self._allowed = allowed
+        self._tracer = tracer
         self._coalescer = coalescer
         self._storm = storm
         self._intake = intake
@@ -194,6 +196,7 @@ class Pipeline:
             tasks=self._tasks,
             wake=self._alarm.ring,
             clock=self._clock,
+            tracer=self._tracer,
         )
 
     # -- life -----------------------------------------------------------------------------------------------------

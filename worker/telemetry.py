@@ -66,6 +66,7 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "worker.restricted": Event(
             "warning", "Only ALLOW_ORDERS are sent; events of all other orders become dead letters.", ("orders",)
         ),
+        "tracing.started": Event("info", "Spans go to an OpenTelemetry collector."),
         "worker.ready": Event("info", "Consuming; the platform was not asked yet.", ("queue",)),
         "worker.draining": Event(
             "info",

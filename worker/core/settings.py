@@ -26,6 +26,13 @@ class Others(StrEnum):
     DEAD_LETTER = "dead-letter"
 
 
+class TracingMode(StrEnum):
+    """Where spans go: nowhere, or to an OpenTelemetry collector."""
+
+    OFF = "off"
+    OTLP = "otlp"
+
+
 class LogFormat(StrEnum):
     """One JSON object per line, or lines for people."""
 
