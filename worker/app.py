@@ -48,6 +48,7 @@ from worker.pipeline import Limits, Pipeline
 from worker.ports import Exposition, Operations, wall_us
 from worker.pruning import keep_pruned
 from worker.retrying import forever
+from worker.tracing import tracing_by
 from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
@@ -73,20 +74,21 @@ class _Parts:
 async def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
 
-    Raises UsageError without credentials for the platform or where the admin interface cannot listen, and
-    BrokerRefused when the broker answers and refuses us.
+    Raises UsageError without credentials for the platform, where ``ALLOW_ORDERS`` bids the others wait, or where the
+    admin interface cannot listen, and BrokerRefused when the broker answers and refuses us.
     A broker or platform that is merely away is waited for.
     """
     settings.require_platform()
+    settings.require_consumable()
     started = time.monotonic()
     _tell_start(settings)
     stop = asyncio.Event()
-    with _signals(stop, settings.drain_grace_s):
+    with signals(stop, settings.drain_grace_s):
         # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
         async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await _assemble(settings, stack)
             await open_admin(settings, parts.operations, PrometheusText(parts.operations.readings), last)
-            if await _until(stop, _prepare(settings, parts)):
+            if await unless_stopped(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
 
@@ -95,11 +97,16 @@ def _tell_start(settings: Settings) -> None:
     broker = settings.broker
     url = ",".join(map(shown, broker.urls))
     log.info("worker.starting", version=version(DISTRIBUTION), queue=broker.queue, prefetch=broker.prefetch, url=url)
+    if (allowed := settings.event.allowed) is not None:
+        log.warning("worker.restricted", orders=len(allowed))
 
 
 async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
     """Everything wired up, nothing connected yet. The stack closes it in reverse order."""
     broker, batch, platform = settings.broker, settings.batch, settings.require_platform()
+    tracing = await stack.enter_async_context(
+        tracing_by(settings.tracing, queue=broker.queue, service=DISTRIBUTION, version=version(DISTRIBUTION))
+    )
     endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s)
     consuming, publishing = (Link(endpoint, name=f"order-worker {role}") for role in ("consume", "publish"))
     for link in (consuming, publishing):
@@ -132,6 +139,7 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         timeout_s=platform.call_timeout_s,
         extra_fields=settings.extra_fields,
         max_connections=batch.max_in_flight + 1,  # one more for probes
+        more_headers=None if tracing is None else tracing.headers,
     )
     await stack.enter_async_context(graphql)
     coalescer = Coalescer(
@@ -151,10 +159,14 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=broker.retry_delays_s),
         breaker=Breaker(hold_limit_s=batch.hold_limit_s),
         storm=StormGuard(ratio=settings.storm.storm_ratio, window=settings.storm.storm_window),
-        caller=Caller(graphql, tokens, rules_of(settings.rules, settings.event.terminal_statuses)),
+        caller=Caller(
+            graphql if tracing is None else tracing.platform(graphql, platform.graphql_url),
+            tokens,
+            rules_of(settings.rules, settings.event.terminal_statuses),
+        ),
         journal=journal,
-        settler=settler,
-        intake=consumer,
+        settler=settler if tracing is None else tracing.settler(settler),
+        intake=consumer if tracing is None else tracing.intake(consumer),
         limits=Limits(
             max_in_flight=batch.max_in_flight,
             max_unsettled_s=batch.max_unsettled_s,
@@ -167,6 +179,8 @@ async def _assemble(settings: Settings, stack: AsyncExitStack) -> _Parts:
         name=name,
         queue=broker.queue,
         horizon=horizon,
+        allowed=settings.event.allowed,
+        tracer=tracing,
     )
 
     async def rebuild() -> None:
@@ -246,7 +260,7 @@ async def _prepare(settings: Settings, parts: _Parts) -> None:
     await parts.publishing.get()
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
+async def unless_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> bool:
     """Do ``work`` unless we are asked to stop first. True when it was done."""
     task = asyncio.create_task(work, name="prepare")
     stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
@@ -299,7 +313,7 @@ async def open_admin(settings: Settings, operations: Operations, exposition: Exp
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, grace_s: float) -> Iterator[None]:
+def signals(stop: asyncio.Event, grace_s: float) -> Iterator[None]:
     """SIGTERM and SIGINT set ``stop``; the next one ends the process without further ado: the broker redelivers."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)

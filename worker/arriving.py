@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from worker.core.allowed import EVERY_ORDER, Allowed, not_allowed
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
@@ -16,7 +17,8 @@ from worker.settling import EARLY_AT_MOST, Early, Unsettled
 class Arrivals:
     """Implements ``ports.Sink`` for the intake. ``wake`` wakes the pipeline's loop.
 
-    A delivery that came back ``crash_suspect_from`` times unexplained is held to be what kills the process.
+    A delivery that came back ``crash_suspect_from`` times unexplained is held to be what kills the process. Events of
+    orders that are not ``allowed`` are never buffered, so nothing of them can be in a call.
     """
 
     def __init__(
@@ -32,7 +34,9 @@ class Arrivals:
         crash_suspect_from: int,
         wake: Callable[[], None],
         clock: Clock,
+        allowed: Allowed = EVERY_ORDER,
     ) -> None:
+        self._allowed = allowed
         self._schema = schema
         self._coalescer = coalescer
         self._suspects = suspects
@@ -53,13 +57,18 @@ class Arrivals:
             if (version := self._unsettled.version_of(delivery)) is not None:
                 decoded = replace(decoded, version=version)
             self._unsettled.add(delivery, decoded, now)
-            if (covered := self._known.standing(decoded)) is not None:
-                self._decide_early(Settlement(delivery=delivery, disposition=Ack(covered), update=decoded))
-            else:
-                self._buffer(decoded, now)
+            self._sort(decoded, now)
         else:
             self._unsettled.add(delivery, None, now)
             self._decide_early(Settlement(delivery=delivery, disposition=decoded))
+
+    def _sort(self, update: Update, now: float) -> None:
+        if (dead := not_allowed(update.order_id, self._allowed)) is not None:
+            self._decide_early(Settlement(delivery=update.delivery, disposition=dead, update=update))
+        elif (covered := self._known.standing(update)) is not None:
+            self._decide_early(Settlement(delivery=update.delivery, disposition=Ack(covered), update=update))
+        else:
+            self._buffer(update, now)
 
     def _crash_suspect(self, delivery: Delivery) -> Dead | None:
         if delivery.unexplained < self._crash_suspect_from:

@@ -5,7 +5,7 @@ What travels in a call is the coalescer's, how it is carried through ``carrying.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 import structlog
@@ -20,11 +20,13 @@ from worker.core.outcome import Effects
 from worker.core.slots import Slots
 from worker.core.storm import StormGuard
 from worker.permits import Permits
-from worker.ports import Clock
+from worker.ports import Clock, Tracer
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
 from worker.tasks import Tasks
 
 log = structlog.get_logger(__name__)
+
+UNTRACED: AbstractContextManager[object] = nullcontext()
 
 
 class Calls:
@@ -44,7 +46,9 @@ class Calls:
         tasks: Tasks,
         wake: Callable[[], None],
         clock: Clock,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._coalescer = coalescer
         self._carrier = carrier
         self._availability = availability
@@ -105,9 +109,13 @@ class Calls:
             accepted = effects.accepted
             return self._decide(batch, effects)
 
-        settlements = await self._carrier.carry(batch, decide)
-        self._tasks.spawn(partial(self._unsettled.settle, settlements), f"settle {batch.id}")
+        with self._traced(batch):
+            settlements = await self._carrier.carry(batch, decide)
+            self._tasks.spawn(partial(self._unsettled.settle, settlements), f"settle {batch.id}")
         return accepted
+
+    def _traced(self, batch: Batch) -> AbstractContextManager[object]:
+        return UNTRACED if self._tracer is None else self._tracer.batch(batch)
 
     async def _settle_early(self, early: Sequence[Settlement]) -> None:
         await self._carrier.note(early)
@@ -116,16 +124,17 @@ class Calls:
     async def _process(self, batch: Batch) -> None:
         """Its slot is free as soon as it is decided: what the journal still has to write is no call, and whatever comes
         next has to pass the journal, too."""
-        with ExitStack() as slot:
-            slot.callback(self._call_is_over)
+        with self._traced(batch):
+            with ExitStack() as slot:
+                slot.callback(self._call_is_over)
 
-            def decide(effects: Effects) -> Sequence[Settlement]:
-                decided = self._decide(batch, effects)
-                slot.close()
-                return decided
+                def decide(effects: Effects) -> Sequence[Settlement]:
+                    decided = self._decide(batch, effects)
+                    slot.close()
+                    return decided
 
-            settlements = await self._carrier.carry(batch, decide)
-        await self._unsettled.settle(settlements)
+                settlements = await self._carrier.carry(batch, decide)
+            await self._unsettled.settle(settlements)
         log.debug("batch.settled", batch_id=batch.id, orders=len(batch.entries))
 
     def _call_is_over(self) -> None:

@@ -26,12 +26,14 @@ from worker.core.conflicts import (
     Conflict,
     admin_conflicts,
     budget_conflicts,
+    go_live_conflicts,
     name_conflicts,
     partition_conflicts,
     size_conflicts,
     time_conflicts,
 )
 from worker.core.errors import UsageError
+from worker.core.fields import INT64_MAX
 from worker.core.partition import MOST
 from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
 from worker.core.settings import (
@@ -43,9 +45,11 @@ from worker.core.settings import (
     LogFormat,
     LogLevel,
     LogSettings,
+    Others,
     PlatformSettings,
     StormSettings,
     TopologyMode,
+    TracingMode,
 )
 
 PREFIX = "ORDER_WORKER_"
@@ -89,6 +93,7 @@ def _hash_exchange(value: object) -> object:
 # NoDecode: without it pydantic-settings expects JSON for everything that is not a plain value.
 Choice = _read(str.lower)
 Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, _read(notation.items)]
+OrderIds = Annotated[tuple[Annotated[int, Field(gt=0, le=INT64_MAX)], ...], NoDecode, _read(notation.items)]
 Delay = Annotated[float, Field(gt=0, le=4_294_967)]  # RabbitMQ keeps a time-to-live as 32 bits of milliseconds
 Delays = Annotated[tuple[Delay, ...], NoDecode, _read(notation.items), AfterValidator(notation.ascending)]
 Positive = Annotated[int, Field(ge=1)]
@@ -247,6 +252,16 @@ class Settings(BaseSettings):
     terminal_statuses: Numbers = Field(
         default=(64, 128, 516), description="Statuses that an order never leaves, separated by commas."
     )
+    allow_orders: OrderIds = Field(
+        default=(),
+        description="Going live: ids of the only orders that are sent, separated by commas; empty: all. `run` needs "
+        "OTHERS=dead-letter beside it.",
+    )
+    others: Annotated[Others, Choice] = Field(
+        default=Others.WAIT,
+        description="What becomes of events of other orders than ALLOW_ORDERS. wait: they stay in the queue, so `run` "
+        "consumes nothing and leaves. dead-letter: they become dead letters (`not-allowed`), to be replayed later.",
+    )
     rules_file: Annotated[RulesFile, NoDecode, _read(RulesFile.read)] = Field(
         default=RulesFile(),
         description="TOML file with more texts, codes and statuses that mean transient, throttle or auth.",
@@ -286,6 +301,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Bearer token that pause, resume and state ask for; a secret.",
     )
+    tracing: Annotated[TracingMode, Choice] = Field(
+        default=TracingMode.OFF,
+        description="otlp: traces go to an OpenTelemetry collector, as the standard variables OTEL_* say "
+        "(OTEL_EXPORTER_OTLP_ENDPOINT, ...); needs the extra `otel`. off: none.",
+    )
     log_format: Annotated[LogFormat, Choice] = Field(
         default=LogFormat.JSON, description="json: one object per line. console: lines for people."
     )
@@ -315,6 +335,7 @@ class Settings(BaseSettings):
             ignore_fields=frozenset(self.ignore_fields),
             milestone_statuses=terminal.union(self.milestone_statuses),
             terminal_statuses=terminal,
+            allowed=frozenset(self.allow_orders) or None,
         )
 
     @property
@@ -354,6 +375,12 @@ class Settings(BaseSettings):
         secret = self.client_secret.get_secret_value()
         return PlatformSettings(client_secret=secret, **self._select(PlatformSettings, "client_secret"))
 
+    def require_consumable(self) -> None:
+        """For the worker. UsageError where consuming would take what has to wait: a queue hands over the events of all
+        orders, and those that wait in the worker's hands would block it."""
+        if self.allow_orders and self.others is Others.WAIT:
+            raise UsageError(_HOW_TO_GO_LIVE)
+
     def _select(self, kind: type, *without: str) -> dict[str, Any]:
         known = type(self).model_fields
         return {f.name: getattr(self, f.name) for f in fields(kind) if f.name in known and f.name not in without}
@@ -363,6 +390,7 @@ class Settings(BaseSettings):
         values = dict(self)
         conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
         conflicts += [*budget_conflicts(**values), *admin_conflicts(**values), *partition_conflicts(**values)]
+        conflicts += go_live_conflicts(**values)
         if conflicts:
             raise Conflicts(conflicts)
         return self
@@ -382,6 +410,14 @@ class Settings(BaseSettings):
 
 
 _HOW_TO_GET = "the platform's support hands it over with the OAuth user (put it into the environment or a secret file)"
+
+
+_HOW_TO_GO_LIVE = (
+    f"{PREFIX}ALLOW_ORDERS, {PREFIX}OTHERS: only some orders may be sent and the events of all others have to wait in "
+    "the queue, which hands them over all the same; so nothing was consumed. Set OTHERS=dead-letter to put them into "
+    "the dead-letter queue (`order-worker dead replay --reason not-allowed` brings them back), leave ALLOW_ORDERS out "
+    "to send all orders, or look first: `order-worker run --dry-run`"
+)
 
 
 class Conflicts(ValueError):

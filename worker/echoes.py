@@ -5,7 +5,7 @@ the other claim has expired. They go out in batches of their own, never along wi
 speak of one event only. An order that is at work waits for its echo until it has nothing to do.
 
 Echoes use the same slots and budget as every other call, and are late by nature: one that fails is owed on, and the
-platform's outages are found by the calls that carry news.
+platform's outages are found by the calls that carry news. Those of orders that are not ``allowed`` are owed on.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from worker.caller import Caller
+from worker.core.allowed import EVERY_ORDER, Allowed, is_allowed
 from worker.core.bookkeeping import outcome_of
 from worker.core.coalesce import Coalescer
 from worker.core.errors import JournalUnavailable
@@ -55,7 +56,9 @@ class Echoes:
         may: Callable[[], bool],
         clock: Clock,
         wall_us: WallClock,
+        allowed: Allowed = EVERY_ORDER,
     ) -> None:
+        self._allowed = allowed
         self._journal = journal
         self._coalescer = coalescer
         self._caller = caller
@@ -81,7 +84,7 @@ class Echoes:
     async def _send_due(self) -> bool:
         """Send one batch of what is due; False when nothing was, or nothing may be sent."""
         due = await self._journal.due_echoes(AT_MOST)
-        lent = [order_id for order_id in due if self._coalescer.lend(order_id)]
+        lent = [order_id for order_id in due if is_allowed(order_id, self._allowed) and self._coalescer.lend(order_id)]
         if not lent:
             return False
         try:

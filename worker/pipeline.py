@@ -21,6 +21,7 @@ from worker.availability import Availability, Host
 from worker.caller import Caller
 from worker.calls import Calls
 from worker.carrying import Carrier
+from worker.core.allowed import EVERY_ORDER, Allowed
 from worker.core.breaker import Breaker
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
@@ -37,7 +38,7 @@ from worker.echoes import Echoes
 from worker.journalports import WorkerJournal
 from worker.pausing import Pausing
 from worker.permits import Permits
-from worker.ports import Clock, Intake, Settler, WallClock, wall_us
+from worker.ports import Clock, Intake, Settler, Tracer, WallClock, wall_us
 from worker.settling import Early, Unsettled
 from worker.steadyjournal import SteadyJournal
 from worker.tasks import Alarm, Tasks, owned
@@ -82,9 +83,13 @@ class Pipeline:
         name: str = "worker",
         queue: str = "order-updates.work",
         horizon: Horizon | None = None,
+        allowed: Allowed = EVERY_ORDER,
+        tracer: Tracer | None = None,
         clock: Clock = time.monotonic,
         wall_us: WallClock = wall_us,
     ) -> None:
+        self._allowed = allowed
+        self._tracer = tracer
         self._coalescer = coalescer
         self._storm = storm
         self._intake = intake
@@ -130,6 +135,7 @@ class Pipeline:
             crash_suspect_from=self._limits.crash_suspect_from,
             wake=self._alarm.ring,
             clock=self._clock,
+            allowed=self._allowed,
         )
 
     def _make_carrier(self, outcomes: Outcomes, caller: Caller, horizon: Horizon | None, name: str) -> Carrier:
@@ -160,6 +166,7 @@ class Pipeline:
             may=self._may_echo,
             clock=self._clock,
             wall_us=self._wall_us,
+            allowed=self._allowed,
         )
 
     def _make_availability(self, breaker: Breaker, suspects: Suspects) -> Availability:
@@ -201,6 +208,7 @@ class Pipeline:
             tasks=self._tasks,
             wake=self._alarm.ring,
             clock=self._clock,
+            tracer=self._tracer,
         )
 
     # -- life -----------------------------------------------------------------------------------------------------

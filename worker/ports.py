@@ -3,10 +3,11 @@ pass the same contract. What is asked of the journal is in ``journalports.py``."
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
 from worker.core.deadletter import DeadLetter
+from worker.core.entry import Batch
 from worker.core.history import IndexedLetter
 from worker.core.model import Delivery, Properties, Scalar, Settlement
 from worker.core.readiness import Readiness
@@ -131,6 +132,14 @@ class Outlet(Protocol):
 
     async def close(self) -> None:
         """Forget the channel with everything in flight on it; the next ``publish`` opens another. May be repeated."""
+        ...
+
+
+class Tracer(Protocol):
+    """Tells others how a batch went. Asked once per batch; there is none where tracing is off."""
+
+    def batch(self, batch: Batch) -> AbstractContextManager[object]:
+        """Entered when the batch leaves, left when it is settled; calls and settlements inside belong to it."""
         ...
 
 

@@ -66,6 +66,10 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
     {
         # the process
         "worker.starting": Event("info", "The settings are good; connecting.", ("version", "queue", "prefetch", "url")),
+        "worker.restricted": Event(
+            "warning", "Only ALLOW_ORDERS are sent; events of all other orders become dead letters.", ("orders",)
+        ),
+        "tracing.started": Event("info", "Spans go to an OpenTelemetry collector."),
         "worker.ready": Event("info", "Consuming; the platform was not asked yet.", ("queue",)),
         "worker.draining": Event(
             "info",
@@ -139,6 +143,17 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         ),
         "echo.postponed": Event("info", "The journal does not say which orders are owed an echo; asked again soon."),
         "echo.given_up": Event("warning", "The platform refuses to be sent an order's known values again."),
+        # a dry run
+        "dryrun.started": Event(
+            "info", "Copies of what producers publish are read from now on.", ("queue", "exchange")
+        ),
+        "dryrun.call": Event(
+            "info", "This call would be sent: the fields of each order, without values.", ("orders", "sends")
+        ),
+        "dryrun.needless": Event("info", "This event would need no call: the platform has its values or later ones."),
+        "dryrun.queue_left": Event(
+            "info", "The queue of copies could not be deleted; it goes by itself.", ("queue", "expires_s")
+        ),
         # calls and messages
         "batch.sent": Event("debug", "A call starts.", ("orders", "why")),
         "batch.settled": Event("debug", "A call and everything in it is settled.", ("orders", "took_s")),

@@ -1,5 +1,7 @@
 """What a replay would do, by the index and by the message; it never says less than what the worker would do."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,3 +165,15 @@ def test_tallies_are_bounded() -> None:
 
     assert len(tallies.cells()) == MOST_GROUPS + 1
     assert tallies.cells()[0] == Cell(reason=OTHERS, kind=Kind.APPLY, count=50, example="")
+
+
+def test_an_order_that_is_not_allowed_returns_and_one_that_is_is_judged() -> None:
+    """By index and by message: a replay while the list still holds would only make dead letters again."""
+    dead = letter({"status": 4}, at(5), reason="not-allowed")
+    barred = replace(GROUNDS, allowed=frozenset({8}))
+
+    for forecast in (forecast_letter(dead, None, barred), forecast_decoded(update({"status": 4}, at(5)), None, barred)):
+        assert forecast.kind is Kind.RETURNS
+        assert forecast.detail == "not-allowed: order 7 is not among the orders of ALLOW_ORDERS"
+    assert forecast_letter(dead, None, replace(GROUNDS, allowed=frozenset({7}))).kind is Kind.APPLY
+    assert forecast_letter(replace(dead, order_id=None), None, barred).kind is Kind.APPLY

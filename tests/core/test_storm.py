@@ -161,3 +161,13 @@ def test_its_share_is_what_people_see_coming() -> None:
     storm.restart()
 
     assert (before, seen, storm.share) == (0.0, 0.25, 0.0)
+
+
+def test_dead_letters_that_were_asked_for_count_neither_way() -> None:
+    """A hundred orders that are not allowed make no storm, and hide none."""
+    storm = guard()
+    asked_for: Disposition = Dead(reason=Reason.NOT_ALLOWED, detail="why")
+    admitted = [dead_letters(storm.admit(decided(*each))) for each in ([asked_for] * 100, [DEAD] * 20, [asked_for])]
+
+    assert admitted == [100, 19, 0]
+    assert storm.detail == "20 of the last 20 decisions were dead letters"

@@ -15,8 +15,6 @@ from worker.core.outage import OutageKind
 from worker.telemetry import EVENTS
 
 TEXT = (K8S / "RUNBOOK.md").read_text(encoding="utf-8")
-AWAITED = frozenset({"ORDER_WORKER_ALLOW_ORDERS"})
-"""Settings of the contract that going live is described with."""
 BLOCKS = re.findall(r"^ *```shell\n(.*?)^ *```$", TEXT, re.DOTALL | re.MULTILINE)
 LINES = [line.strip() for block in BLOCKS for line in block.splitlines()]
 PROSE = re.sub(r"^ *```shell\n.*?^ *```$", "", TEXT, flags=re.DOTALL | re.MULTILINE)
@@ -83,7 +81,7 @@ def test_enough_commands_are_found() -> None:
 
 def test_settings_that_are_named_exist() -> None:
     """With the prefix or without."""
-    known = {variable(name) for name in Settings.model_fields} | AWAITED
+    known = {variable(name) for name in Settings.model_fields}
     named = set(re.findall(r"ORDER_WORKER_[A-Z_]*[A-Z]", TEXT))
     short = {variable(name.lower()) for name in re.findall(r"`((?!ORDER_WORKER_)[A-Z]+_[A-Z_]+)`", TEXT)}
 

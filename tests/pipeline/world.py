@@ -10,13 +10,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tests.builders import NOW_US
 from tests.pipeline.fakes import FakePlatform, FakeTokens, WatchedJournal
 from tests.pipeline.modelbroker import Effects, ModelIntake, ModelSettler, Queue, now_us
 from tests.support.modelplatform import ModelPlatform
 from worker.caller import Caller
+from worker.core.allowed import EVERY_ORDER, Allowed
 from worker.core.breaker import Breaker, Mode
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
@@ -27,6 +28,9 @@ from worker.core.storm import StormGuard
 from worker.core.times import format_time
 from worker.core.verdict import Rules
 from worker.pipeline import Limits, Pipeline
+
+if TYPE_CHECKING:
+    from worker.adapters.tracing.wrapping import Tracing
 
 FIRST_STATUS = 1000
 """Statuses of numbered events start above all that mean something."""
@@ -56,6 +60,8 @@ class World:
         beside: "World | None" = None,
         name: str = "worker",
         horizon: Horizon | None = None,
+        allowed: Allowed = EVERY_ORDER,
+        tracing: "Tracing | None" = None,
     ) -> None:
         """``before`` is a worker that died: broker, platform and a durable journal are still the same. ``beside`` is
         another worker that lives: they share the journal."""
@@ -79,10 +85,14 @@ class World:
             outcomes=self.outcomes,
             breaker=self.breaker,
             storm=StormGuard(ratio=storm_ratio, window=200),
-            caller=Caller(self.platform, self.tokens, Rules()),
+            caller=Caller(
+                self.platform if tracing is None else tracing.platform(self.platform, "https://platform.test/graphql"),
+                self.tokens,
+                Rules(),
+            ),
             journal=self.journal,
-            settler=self.settler,
-            intake=self.intake,
+            settler=self.settler if tracing is None else tracing.settler(self.settler),
+            intake=self.intake if tracing is None else tracing.intake(self.intake),
             limits=Limits(
                 max_in_flight=max_in_flight,
                 max_unsettled_s=max_unsettled_s,
@@ -93,6 +103,8 @@ class World:
             ),
             name=name,
             horizon=horizon,
+            allowed=allowed,
+            tracer=tracing,
             clock=asyncio.get_running_loop().time,
             wall_us=now_us,
         )

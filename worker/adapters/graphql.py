@@ -6,7 +6,7 @@ network or the platform does raises. What the report says for people was masked 
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 from types import TracebackType
 from typing import Any, Final, Self
@@ -39,8 +39,8 @@ class GraphqlPlatform:
 
     ``timeout_s`` bounds a whole call, waiting for a connection included. ``max_connections`` must be at least the
     number of calls in flight, or some spend their time waiting. ``extra_fields`` are names of further fields to
-    select in the reply. ``ssl_context`` replaces the default trust (a private CA). Proxies of the environment are not
-    used.
+    select in the reply. ``ssl_context`` replaces the default trust (a private CA). ``more_headers`` is asked at each
+    call what goes along (the context of a trace). Proxies of the environment are not used.
     """
 
     def __init__(
@@ -53,7 +53,9 @@ class GraphqlPlatform:
         keepalive_s: float = KEEPALIVE_S,
         max_body_bytes: int = MAX_BODY_BYTES,
         ssl_context: ssl.SSLContext | None = None,
+        more_headers: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
+        self._more_headers = more_headers
         self.mutation = Mutation(extra_fields)
         self.timeout_s = timeout_s
         transport = StatusTransport(
@@ -101,7 +103,8 @@ class GraphqlPlatform:
             raise RuntimeError("update_orders outside open() and close()")
         _refuse_non_finite(orders)
         progress = Progress()
-        extra_args = {"headers": {"Authorization": f"Bearer {token}"}, "trace_request_ctx": progress}
+        more = {} if self._more_headers is None else self._more_headers()
+        extra_args = {"headers": {**more, "Authorization": f"Bearer {token}"}, "trace_request_ctx": progress}
         request = UpdateOrdersRequest(self.mutation, orders)
         try:
             async with asyncio.timeout(self.timeout_s):

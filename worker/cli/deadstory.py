@@ -54,6 +54,7 @@ async def _story(journal: AnyJournal, letter: DeadLetter, settings: Settings) ->
         terminal=settings.event.terminal_statuses,
         latest_us=now_us + round(settings.event.max_clock_skew_s * 1_000_000),
         horizon_us=await journal.horizon_us(),
+        allowed=settings.event.allowed,
     )
     forecast = forecast_decoded(update, known, grounds)
     return {

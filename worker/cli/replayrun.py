@@ -119,7 +119,7 @@ def _preparing(schema: EventSchema, replay: Replay, options: Options, edits: Edi
 async def _grounds(books: Books, settings: Settings) -> Callable[[], Grounds]:
     """The rules that the worker goes by, at the moment of asking."""
     event, horizon_us = settings.event, await books.horizon_us()
-    base = Grounds(terminal=event.terminal_statuses, latest_us=INT64_MAX, horizon_us=horizon_us)
+    base = Grounds(terminal=event.terminal_statuses, latest_us=INT64_MAX, horizon_us=horizon_us, allowed=event.allowed)
     ahead_us = round(event.max_clock_skew_s * 1_000_000)
     return lambda: replace(base, latest_us=wall_us() + ahead_us)
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from worker.core.budget import TURN_S
+from worker.core.settings import Others
 
 
 @dataclass(slots=True, frozen=True)
@@ -137,6 +138,16 @@ def partition_conflicts(
         )
     if workers > 1 and worker_index is None:
         yield Conflict(("workers", "worker_index"), f"of {workers} workers this one has no number; set it, or neither")
+
+
+def go_live_conflicts(*, allow_orders: Collection[int], others: Others, **_others: object) -> Iterator[Conflict]:
+    """A list of orders that got lost on its way here must not let everything out."""
+    if others is Others.DEAD_LETTER and not allow_orders:
+        yield Conflict(
+            ("allow_orders", "others"),
+            "others says what becomes of orders that are not allowed, but without a list all are; name the orders, or "
+            "leave both out to send all of them",
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from worker.core.allowed import EVERY_ORDER, Allowed, not_allowed
 from worker.core.deadletter import MOST_GROUPS, OTHERS
 from worker.core.edits import NO_EDITS, Edits
 from worker.core.fields import INT64_MIN
@@ -46,12 +47,13 @@ class Forecast:
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Grounds:
     """The rules that the worker will go by. Versions before ``horizon_us`` may have been forgotten by the journal;
-    ``latest_us`` is the latest time that an event may say it happened."""
+    ``latest_us`` is the latest time that an event may say it happened. Orders that are not ``allowed`` are not sent."""
 
     terminal: frozenset[int]
     latest_us: int
     allow_terminal: bool = False
     horizon_us: int = INT64_MIN
+    allowed: Allowed = EVERY_ORDER
 
 
 _APPLIES: Final = Forecast(kind=Kind.APPLY)
@@ -68,14 +70,20 @@ def forecast_letter(
     fields, version = {**letter.fields, **edits.fields}, edits.version(letter.version)
     if edits and version.time_us > grounds.latest_us:
         return Forecast(kind=Kind.RETURNS, detail=f"{Reason.INVALID_EVENT.value}: occurred_at is in the future")
-    return _judged(fields, version, values, grounds)
+    barred = None if letter.order_id is None else _barred(letter.order_id, grounds)
+    return barred or _judged(fields, version, values, grounds)
 
 
 def forecast_decoded(decoded: Update | Dead, values: Values | None, grounds: Grounds) -> Forecast:
     """From the message itself, decoded by today's rules."""
     if isinstance(decoded, Dead):
         return Forecast(kind=Kind.RETURNS, detail=f"{decoded.reason.value}: {decoded.detail}")
-    return _judged(decoded.fields, decoded.version, values, grounds)
+    return _barred(decoded.order_id, grounds) or _judged(decoded.fields, decoded.version, values, grounds)
+
+
+def _barred(order_id: int, grounds: Grounds) -> Forecast | None:
+    dead = not_allowed(order_id, grounds.allowed)
+    return None if dead is None else Forecast(kind=Kind.RETURNS, detail=f"{dead.reason.value}: {dead.detail}")
 
 
 def _judged(fields: Fields, version: Version, values: Values | None, grounds: Grounds) -> Forecast:

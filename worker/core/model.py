@@ -112,6 +112,7 @@ class Reason(StrEnum):
     BUSY = "busy"
     WORN = "worn"
     MOVED = "moved"
+    NOT_ALLOWED = "not-allowed"
 
 
 class AckReason(StrEnum):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from worker.core.allowed import Allowed
 from worker.core.budget import calls_per_hour
 
 
@@ -23,6 +24,21 @@ class HashExchange(StrEnum):
 
     MODULUS = "x-modulus-hash"
     CONSISTENT = "x-consistent-hash"
+
+
+class Others(StrEnum):
+    """What becomes of events of orders that ``ALLOW_ORDERS`` does not name: they wait, so nothing may be consumed at
+    all, or they become dead letters."""
+
+    WAIT = "wait"
+    DEAD_LETTER = "dead-letter"
+
+
+class TracingMode(StrEnum):
+    """Where spans go: nowhere, or to an OpenTelemetry collector."""
+
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class LogFormat(StrEnum):
@@ -96,13 +112,15 @@ class BatchSettings:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class EventSettings:
-    """What an event may hold and which statuses are special. Terminal statuses are milestones as well."""
+    """What an event may hold, which statuses are special, and which orders may be sent (None: all). Terminal statuses
+    are milestones as well."""
 
     max_clock_skew_s: float
     extra_fields: Mapping[str, str]
     ignore_fields: frozenset[str]
     milestone_statuses: frozenset[int]
     terminal_statuses: frozenset[int]
+    allowed: Allowed
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -5,13 +5,14 @@ looks like an outage, and left alone each would empty the work queue into the de
 counted before it is carried out, and when more than ``ratio`` of the last ``window`` decisions are ``Dead`` (looked at
 from ``AT_LEAST`` decisions on), no further message is dead-lettered until a person has looked (``restart``).
 
-Acks and retries go on: they lose nothing.
+Acks and retries go on: they lose nothing. Dead letters of orders that a person did not allow (``allowed.py``) count
+neither way: they were asked for, and say nothing of what the others are like.
 """
 
 from collections import deque
 from collections.abc import Iterable
 
-from worker.core.model import Dead, Release, Settlement
+from worker.core.model import Dead, Reason, Release, Settlement
 
 AT_LEAST = 20
 """Fewer decisions than this prove nothing: three bad events out of five are an ordinary morning."""
@@ -36,7 +37,7 @@ class StormGuard:
         for settlement in decided:
             if not isinstance(settlement.disposition, Dead | Release):
                 self._count(dead=False)
-        return [each for each in decided if not isinstance(each.disposition, Dead) or self._may_die()]
+        return [each for each in decided if not isinstance(each.disposition, Dead) or self._may_die(each.disposition)]
 
     def restart(self) -> None:
         """A person has looked: count from nothing."""
@@ -54,8 +55,8 @@ class StormGuard:
         """The share of dead letters among the recent decisions, 0 to 1; 0 without any."""
         return self._dead / len(self._recent) if self._recent else 0.0
 
-    def _may_die(self) -> bool:
-        if not self.tripped:
+    def _may_die(self, dead: Dead) -> bool:
+        if not self.tripped and dead.reason is not Reason.NOT_ALLOWED:
             self._count(dead=True)
             seen = len(self._recent)
             self.tripped = seen >= AT_LEAST and self._dead > self._ratio * seen
