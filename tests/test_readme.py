@@ -21,6 +21,8 @@ from worker.core.model import Update
 
 TEXT = README.read_text(encoding="utf-8")
 ROOT = README.parent
+SHORT = r"`((?!ORDER_WORKER_|OTEL_)[A-Z]+_[A-Z_]+)(?:=[a-z]+)?`"
+"""Settings without their prefix; those of OpenTelemetry are not ours."""
 
 
 def blocks(language: str) -> list[str]:
@@ -75,7 +77,7 @@ def test_every_setting_that_is_named_exists() -> None:
     known = {variable(name) for name in Settings.model_fields}
 
     named = set(re.findall(r"ORDER_WORKER_[A-Z_]*[A-Z]", TEXT))
-    short = {variable(name.lower()) for name in re.findall(r"`((?!ORDER_WORKER_)[A-Z]+_[A-Z_]+)(?:=[a-z]+)?`", TEXT)}
+    short = {variable(name.lower()) for name in re.findall(SHORT, TEXT)}
     assert short
     assert named | short <= known
 
