@@ -74,3 +74,4 @@ ci: check test-full ## what CI runs
 lock: $(STAMP) ## compile the hashed locks anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --group dev -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build -o requirements-build.lock
