@@ -5,9 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NEWEST := 4.3
+DOCKER ?= docker
+COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
+PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs check format test test-fast test-full test-clusters test-newest simulate chaos bench ci lock
+.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest simulate chaos bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,11 +26,38 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: $(STAMP) ## the whole job on this machine, with a private broker: DEMO="--keep" leaves it running
 	$(BIN)/order-worker demo $(DEMO)
 
+up: docker/.env ## the whole picture with Docker: broker, stand-in, worker, traffic, Prometheus, Grafana
+	$(COMPOSE) up --build --detach
+	@echo
+	@echo "  dashboard   http://127.0.0.1:3000"
+	@echo "  Prometheus  http://127.0.0.1:9090"
+	@echo "  RabbitMQ    http://127.0.0.1:15672   order-worker, RABBITMQ_PASSWORD of docker/.env"
+	@echo "  stand-in    http://127.0.0.1:8091/_sim/"
+	@echo "  worker      http://127.0.0.1:8080/readyz"
+	@echo
+	@echo "  make down ends it; $(COMPOSE) logs --follow worker shows what it says"
+
+down: docker/.env ## end that; its data stay (VOLUMES=--volumes removes them)
+	$(COMPOSE) down $(VOLUMES)
+
+# Made for this machine alone, once: the servers keep the passwords that they were first started with.
+docker/.env:
+	@umask 077 && for name in $(PASSWORDS); do \
+	  echo "$$name=$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"; \
+	done > $@.new && mv $@.new $@
+
+image: ## build the image: TAG=order-update-worker:0.1.0
+	$(DOCKER) build --file docker/Dockerfile --tag $(or $(TAG),order-update-worker:local) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
+
 check: $(STAMP) ## format, lint, types, import order
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
 
 format: $(STAMP) ## format and apply safe fixes
 	$(BIN)/ruff format .

@@ -24,10 +24,9 @@ ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 def main(arguments: list[str]) -> int:
     """Ask, and return the exit code."""
-    base = admin_address()
-    if not arguments and not urlsplit(base).port:
+    if not arguments and admin_port() == "0":
         return 0
-    url = urljoin(base, arguments[0] if arguments else "/healthz")
+    url = urljoin(admin_address(), arguments[0] if arguments else "/healthz")
     try:
         problem = ask(url)
     except (OSError, HTTPException, ValueError) as error:
@@ -41,8 +40,12 @@ def admin_address() -> str:
     """The base address of the worker's admin interface."""
     host = os.environ.get("ORDER_WORKER_ADMIN_HOST", DEFAULT_HOST)
     host = ANY_ADDRESS.get(host, host)
-    port = os.environ.get("ORDER_WORKER_ADMIN_PORT") or DEFAULT_PORT
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    return f"http://{f'[{host}]' if ':' in host else host}:{admin_port()}/"
+
+
+def admin_port() -> str:
+    """Its port, 0 where there is none."""
+    return os.environ.get("ORDER_WORKER_ADMIN_PORT", DEFAULT_PORT).strip()
 
 
 def ask(url: str) -> str:
