@@ -10,7 +10,7 @@ COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
 PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest simulate chaos bench ci lock
+.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ test-newest: $(STAMP) ## the broker tests on the newest RabbitMQ, but for the lo
 	@if $(BIN)/python -m tests.support.generation $(NEWEST); then \
 	  ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -n 2 --dist loadfile -m "broker and not benchmark and not slow"; \
 	fi
+
+test-image: $(STAMP) ## build the image and run it as a container would be, without Docker
+	$(BIN)/pytest -q -m slow tests/docker
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one
 	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),10000) $(or $(FROM),0)

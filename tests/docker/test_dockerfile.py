@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from tests.support.image import BASE, DOCKERFILE, ROOT
+from worker.config import Settings
 
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
 STEPS = [
@@ -100,3 +101,16 @@ def test_the_build_sees_what_it_copies_and_nothing_else() -> None:
 
     assert copied == allowed
     assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_readme_runs_it_as_the_image_allows() -> None:
+    """Its `docker run` is read-only, gives the drain its time, and mounts the folder that is written to."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^docker run (.*)$", text, re.MULTILINE)
+    options = dict(re.findall(r"--([a-z-]+)(?: (?!--)(\S+))?", line))
+    grace_s = Settings.model_fields["drain_grace_s"].default
+
+    assert "read-only" in options
+    assert options["volume"].endswith(f":{words('WORKDIR', LAST)[0]}")
+    assert int(options["stop-timeout"]) > grace_s + 10
+    assert line.endswith(" order-update-worker:local")

@@ -2,13 +2,12 @@
 
 import json
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.container import ContainerProcess, finished
-from tests.support.image import Image, ImageBuilder
+from tests.support.image import Image
 from tests.support.world import World, stamped
 from worker.adapters.privatebroker import PrivateBroker, free_ports
 
@@ -23,21 +22,6 @@ for place in sys.argv[1:]:
     except OSError:
         pass
 """
-
-
-@pytest.fixture(scope="module")
-def image() -> Iterator[Image]:
-    """Built once for all tests of this file (about two minutes)."""
-    with ImageBuilder(VERSION="1.2.3", REVISION="abc", CREATED="2026-11-22T00:00:00Z") as builder:
-        yield builder.build()
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """What is mounted as its working folder, owned by its user; the path to it can be walked by everyone."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
 
 
 def test_labels_say_what_it_is(image: Image) -> None:
@@ -114,6 +98,22 @@ def test_nobody_is_well_where_no_worker_runs(image: Image, home: Path) -> None:
 
     assert done.returncode == 1
     assert "refused" in done.stdout
+
+
+async def test_without_a_place_for_its_journal_it_consumes_nothing(image: Image, closed: Path) -> None:
+    """A read-only container that nobody gave a volume: it says so and waits, instead of forgetting later."""
+    (broker,) = free_ports(1)
+    settings = {"CLIENT_ID": "somebody", "CLIENT_SECRET": "secret", "ADMIN_PORT": "0"}
+    worker = await ContainerProcess.run(image, settings | {"AMQP_URL": f"amqp://127.0.0.1:{broker}/"}, home=closed)
+    try:
+        line = await worker.until_heard("journal.unavailable")
+        code = await worker.terminate()
+    finally:
+        await worker.kill()
+
+    assert "unable to open database file" in line["detail"]
+    assert not worker.heard("broker.consuming")
+    assert code == 0
 
 
 @pytest.mark.broker

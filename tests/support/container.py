@@ -21,12 +21,13 @@ RUN_DEADLINE_S: Final = 40.0
 
 # Each step replaces the shell, so the program is process 1. Its folder is bound before the rest is made read-only.
 _ENTER: Final = """set -e
-root=$1 home=$2 work=$3
-shift 3
+root=$1 home=$2 work=$3 script=$4 place=$5
+shift 5
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount --bind "$home" "$root$work"
+if [ -n "$script" ]; then mount --bind "$script" "$root$place"; fi
 mount -o remount,bind,ro "$root"
 exec chroot "$root" "$@"
 """
@@ -36,13 +37,23 @@ class ContainerProcess(WorkerProcess):
     """One life of the image's program. Signals reach the program itself, which is process 1 of its namespace."""
 
     @classmethod
-    async def run(cls, image: Image, settings: Mapping[str, str], *, home: Path) -> Self:
-        """Start what the image starts by itself. ``home`` is mounted as its working folder, and is given to its user.
+    async def run(
+        cls,
+        image: Image,
+        settings: Mapping[str, str],
+        *,
+        home: Path,
+        arguments: Sequence[str] = (),
+        script: tuple[Path, str] | None = None,
+    ) -> Self:
+        """Start what the image starts by itself, or what ``arguments`` say.
 
+        ``home`` is mounted as its working folder and given to its user, ``script`` is one file and where to mount it.
         Settings are names without prefix.
         """
+        started = arguments or [*image.config["Entrypoint"], *image.config["Cmd"]]
         process = await asyncio.create_subprocess_exec(
-            *command(image, [*image.config["Entrypoint"], *image.config["Cmd"]], settings, home=home),
+            *command(image, started, settings, home=home, script=script),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=PIPE,
@@ -80,16 +91,26 @@ class ContainerProcess(WorkerProcess):
         return process.returncode or 0, output.decode()
 
     async def kill(self) -> None:
-        """End it at once; what is in its namespace goes with it."""
+        """End it at once; what is in its namespace goes with it, and `unshare` with its child."""
         if self.is_running:
-            self._process.kill()
+            self.send(signal.SIGKILL)
         await self.ended()
 
 
-def command(image: Image, arguments: Sequence[str], settings: Mapping[str, str], *, home: Path) -> list[str]:
+def command(
+    image: Image,
+    arguments: Sequence[str],
+    settings: Mapping[str, str],
+    *,
+    home: Path,
+    script: tuple[Path, str] | None = None,
+) -> list[str]:
     """What to start in order to have this program run in the image."""
     os.chown(home, *image.user)
-    enter = ["sh", "-c", _ENTER, "sh", str(image.root), str(home), image.config["WorkingDir"]]
+    mounted = ("", "") if script is None else (str(script[0]), script[1])
+    if script is not None:
+        (image.root / script[1].lstrip("/")).touch()  # a runtime makes the place where it mounts, too
+    enter = ["sh", "-c", _ENTER, "sh", str(image.root), str(home), image.config["WorkingDir"], *mounted]
     isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     return [*isolated, *enter, *_as_user(image, arguments, settings)]
 
@@ -108,7 +129,8 @@ def finished(image: Image, *arguments: str, home: Path, **settings: str) -> subp
 
 def _as_user(image: Image, arguments: Sequence[str], settings: Mapping[str, str]) -> list[str]:
     user, group = image.user
-    dropped = ["--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
+    # A change of user makes the kernel forget that it should die with its parent.
+    dropped = ["--pdeathsig=KILL", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
     environment = image.environment | {f"{PREFIX}{name}": value for name, value in settings.items()}
     return [
         *("setpriv", f"--reuid={user}", f"--regid={group}", *dropped),
