@@ -1,16 +1,26 @@
 """docker/compose.yaml as Compose reads it: anchors merged, variables filled in."""
 
 import re
+import subprocess
 from collections.abc import Mapping
 from typing import Any, Final
 
 import yaml
 
+from tests.support.debiantree import DebianTree
 from tests.support.image import ROOT
 
 FOLDER: Final = ROOT / "docker"
 FILE: Final = FOLDER / "compose.yaml"
 OURS: Final = "order-update-worker"
+_ENTER: Final = """set -e
+tree=$1 files=$2
+shift 2
+mount --bind "$files" "$tree/mnt"
+mount -o remount,bind,ro "$tree/mnt"
+mount --rbind /dev "$tree/dev"
+exec chroot "$tree" "$@"
+"""
 _VARIABLE: Final = re.compile(r"\$\{(?P<name>\w+)(?:(?P<how>:[-?])(?P<rest>[^}]*))?\}")
 
 
@@ -44,3 +54,22 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
         return values.get(found["name"], default)
 
     return _VARIABLE.sub(value, text)
+
+
+def compose(*arguments: str, values: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run Docker Compose on the file, as far as it goes without an engine.
+
+    This machine's release may have none or the old one in Python; that of Debian 13 is laid out beside it.
+    """
+    tree = DebianTree(suite="trixie", include=("ca-certificates", "docker-compose")).ensure()
+    inside = f"/mnt/{FILE.relative_to(ROOT)}"
+    program = ["env", "-i", "PATH=/usr/bin:/bin", *(f"{name}={value}" for name, value in values.items())]
+    # Not the docker/.env of whoever works here.
+    program += ["docker-compose", "--env-file=/dev/null", f"--file={inside}", *arguments]
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(tree), str(ROOT), *program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
