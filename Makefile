@@ -73,12 +73,13 @@ test-fast: $(STAMP) ## tests that need no broker and no database server
 test: $(STAMP) ## everything but the longer suites, on a private RabbitMQ that the tests start
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not benchmark and not slow"
 
+# Building the image takes longer than the 120 s after which faulthandler shows where a test hangs.
 # The newest RabbitMQ is laid out first, so that what is missing is said first and pytest has the last word. A run whose
 # generation cannot be had fails no build: it says so before and after, and the tests of the local one still count.
 test-full: $(STAMP) ## `test`, the longer suites, the clusters, and every broker test on the newest RabbitMQ
 	@$(BIN)/python -m tests.support.generation $(NEWEST) || true
 	$(MAKE) test
-	$(BIN)/pytest -q -m "slow and not cluster"
+	$(BIN)/pytest -q -o faulthandler_timeout=600 -m "slow and not cluster"
 	$(MAKE) test-clusters
 	@$(MAKE) test-newest
 
@@ -91,7 +92,7 @@ test-newest: $(STAMP) ## the broker tests on the newest RabbitMQ, but for the lo
 	fi
 
 test-image: $(STAMP) ## build the image and run it as a container would be, without Docker
-	$(BIN)/pytest -q -m slow tests/docker
+	$(BIN)/pytest -q -o faulthandler_timeout=600 -m slow tests/docker
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one
 	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),10000) $(or $(FROM),0)

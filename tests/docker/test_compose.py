@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from tests.support import compose
 from tests.support.compose import FILE, FOLDER, ours, required, services
 from tests.support.image import ROOT
+from worker.adapters.aptpackage import install
 from worker.cli import main
 from worker.cli.simulate import simulate
 from worker.config import PREFIX, Settings, variable
@@ -226,7 +227,38 @@ def test_prometheus_and_grafana_know_each_other() -> None:
     assert mounts[provider["options"]["path"]] == "./grafana/dashboards"
 
 
+@pytest.mark.timeout(300)  # where promtool is missing it is installed
+def test_prometheus_takes_its_configuration() -> None:
+    """By its own check, with the rules that are there."""
+    if shutil.which("promtool") is None:
+        install("prometheus", otherwise="install Debian's package prometheus, which has promtool")
+    done = subprocess.run(
+        ["promtool", "check", "config", "prometheus.yml"],
+        cwd=FOLDER / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_services_stand_in_the_order_of_their_start() -> None:
     """Who reads the file from above meets nobody who is not known yet."""
     for earlier, later in pairwise(NAMES):
         assert later not in services()[earlier].get("depends_on", {})
+
+
+def test_make_up_says_where_to_look(tmp_path: Path) -> None:
+    """The addresses that it prints are published; with a program in Docker's place, that does nothing."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "docker").mkdir()
+    told = subprocess.run(
+        ["make", "up", "COMPOSE=true"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
+    ).stdout
+    published = {port.split(":")[1] for service in services().values() for port in service.get("ports", [])}
+    printed = set(re.findall(r"http://127\.0\.0\.1:(\d+)", told))
+
+    assert "true up --build --detach" in told
+    assert {"3000", "8080", "8091", "9090", "15672"} == printed
+    assert printed <= published
