@@ -5,9 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NEWEST := 4.3
+DOCKER ?= docker
+COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
+PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs check format test test-fast test-full test-clusters test-newest simulate chaos bench ci lock
+.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -23,18 +26,46 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: $(STAMP) ## the whole job on this machine, with a private broker: DEMO="--keep" leaves it running
 	$(BIN)/order-worker demo $(DEMO)
 
+up: docker/.env ## the whole picture with Docker: broker, stand-in, worker, traffic, Prometheus, Grafana
+	$(COMPOSE) up --build --detach
+	@echo
+	@echo "  dashboard   http://127.0.0.1:3000"
+	@echo "  Prometheus  http://127.0.0.1:9090"
+	@echo "  RabbitMQ    http://127.0.0.1:15672   order-worker, RABBITMQ_PASSWORD of docker/.env"
+	@echo "  stand-in    http://127.0.0.1:8091/_sim/"
+	@echo "  worker      http://127.0.0.1:8080/readyz"
+	@echo
+	@echo "  make down ends it; $(COMPOSE) logs --follow worker shows what it says"
+
+down: docker/.env ## end that; its data stay (VOLUMES=--volumes removes them)
+	$(COMPOSE) down $(VOLUMES)
+
+# Made for this machine alone, once: the servers keep the passwords that they were first started with.
+docker/.env:
+	@umask 077 && for name in $(PASSWORDS); do \
+	  echo "$$name=$$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"; \
+	done > $@.new && mv $@.new $@
+
+image: ## build the image: TAG=order-update-worker:0.1.0
+	$(DOCKER) build --file docker/Dockerfile --tag $(or $(TAG),order-update-worker:local) \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+	  --build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
+
 check: $(STAMP) ## format, lint, types, import order
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema -q --builtin-schema vendor.compose-spec docker/compose.yaml
 
 format: $(STAMP) ## format and apply safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(STAMP) ## renew the generated tables of README.md
+docs: $(STAMP) ## renew what is made from the code: the tables of README.md, the alert rules for Compose
 	$(BIN)/python -m tests.support.readme
+	$(BIN)/python -m tests.support.promtool > docker/prometheus/rules/order-worker.yaml
 
 test-fast: $(STAMP) ## tests that need no broker and no database server
 	$(BIN)/pytest -q -m "not broker and not postgres and not benchmark"
@@ -43,12 +74,13 @@ test-fast: $(STAMP) ## tests that need no broker and no database server
 test: $(STAMP) ## everything but the longer suites, on a private RabbitMQ that the tests start
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not benchmark and not slow"
 
+# Building the image takes longer than the 120 s after which faulthandler shows where a test hangs.
 # The newest RabbitMQ is laid out first, so that what is missing is said first and pytest has the last word. A run whose
 # generation cannot be had fails no build: it says so before and after, and the tests of the local one still count.
 test-full: $(STAMP) ## `test`, the longer suites, the clusters, and every broker test on the newest RabbitMQ
 	@$(BIN)/python -m tests.support.generation $(NEWEST) || true
 	$(MAKE) test
-	$(BIN)/pytest -q -m "slow and not cluster"
+	$(BIN)/pytest -q -o faulthandler_timeout=600 -m "slow and not cluster"
 	$(MAKE) test-clusters
 	@$(MAKE) test-newest
 
@@ -59,6 +91,9 @@ test-newest: $(STAMP) ## the broker tests on the newest RabbitMQ, but for the lo
 	@if $(BIN)/python -m tests.support.generation $(NEWEST); then \
 	  ORDER_WORKER_TEST_RABBITMQ=$(NEWEST) $(BIN)/pytest -q -n 2 --dist loadfile -m "broker and not benchmark and not slow"; \
 	fi
+
+test-image: $(STAMP) ## build the image and run it as a container would be, without Docker
+	$(BIN)/pytest -q -o faulthandler_timeout=600 -m slow tests/docker
 
 simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM=7 for the first one
 	$(BIN)/python -m tests.simulation.run $(or $(SEEDS),10000) $(or $(FROM),0)
@@ -75,3 +110,4 @@ lock: $(STAMP) ## compile the hashed locks anew from pyproject.toml
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --group dev --extra otel -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --extra otel -o requirements-otel.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build -o requirements-build.lock

@@ -93,3 +93,8 @@ def test_the_worker_has_the_figures_that_are_wanted() -> None:
     for name, labels in WANTED.items():
         assert set(METRICS[name].labels) == labels.keys(), name
         assert all(values <= set(METRICS[name].values_of(label)) for label, values in labels.items()), name
+
+
+def test_compose_has_the_same_rules() -> None:
+    """As the plain file that a Prometheus without its operator reads; `make docs` writes it."""
+    assert (Path(__file__).parents[2] / "docker/prometheus/rules/order-worker.yaml").read_text() == rules_file()
