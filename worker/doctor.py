@@ -24,13 +24,13 @@ from worker.adapters.journal.opening import file_to_come
 from worker.adapters.journal.upgrading import check
 from worker.adapters.management import ManagementApi, Told
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
-from worker.app import rules_of
 from worker.config import Settings
 from worker.core import brokerfindings, findings, managementfindings
 from worker.core.errors import TokenRefused, TokenUnavailable, WorkerError
 from worker.core.findings import Finding, Level
 from worker.core.masking import mask_text
 from worker.core.partition import other_queues
+from worker.core.rulesfile import rules_of
 from worker.core.settings import TopologyMode
 from worker.core.verdict import judge
 

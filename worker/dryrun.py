@@ -21,18 +21,14 @@ from worker.adapters.amqp.connection import Endpoint, Link
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.copyqueue import close_copies, open_copies
 from worker.adapters.journal.readonly import ReadOnlyJournal, journal_to_read
-from worker.app import rules_of, signals, unless_stopped
+from worker.app import signals, unless_stopped
+from worker.assembling import Ends, pipeline_of
 from worker.caller import Caller
 from worker.config import Settings
-from worker.core.breaker import Breaker
-from worker.core.coalesce import Coalescer
-from worker.core.decode import EventSchema
 from worker.core.errors import ConnectionLost
 from worker.core.horizon import Horizon
 from worker.core.model import Delivery
-from worker.core.outcome import Outcomes
-from worker.core.storm import StormGuard
-from worker.pipeline import Limits, Pipeline
+from worker.core.rulesfile import rules_of
 from worker.rehearsing import Books, LimitedIntake, NoTokens, PretendedPlatform, RehearsedSettler, Show
 from worker.retrying import forever
 
@@ -104,9 +100,17 @@ async def _work(
     settler = RehearsedSettler(books, partial(_acknowledge, consumer), heard=heard)
     horizon = Horizon(days=settings.journal_retention_days)
     horizon.before_us = await journal.horizon_us()
-    intake = LimitedIntake(consumer, books, bounds.count)
-    platform = PretendedPlatform(books, show)
-    pipeline = _pipeline(settings, journal, platform=platform, settler=settler, intake=intake, horizon=horizon)
+    ends = Ends(
+        intake=LimitedIntake(consumer, books, bounds.count),
+        settler=settler,
+        caller=Caller(
+            PretendedPlatform(books, show), NoTokens(), rules_of(settings.rules, settings.event.terminal_statuses)
+        ),
+        journal=journal,
+        horizon=horizon,
+    )
+    # The worker's own rules; only the storm guard is left out, because a dry run is to show all there is.
+    pipeline = pipeline_of(settings, ends, name="dry run", prefetch=settings.prefetch, storm_ratio=NEVER)
     timer = asyncio.get_running_loop().call_later(bounds.seconds, stop.set) if bounds.seconds is not None else None
     try:
         async with asyncio.TaskGroup() as group:
@@ -129,44 +133,3 @@ async def _acknowledge(consumer: Consumer, deliveries: Sequence[Delivery]) -> No
             tags.setdefault(delivery.generation, []).append([delivery.tag])
     for generation, groups in tags.items():
         await consumer.acknowledge(generation, groups)
-
-
-def _pipeline(
-    settings: Settings,
-    journal: ReadOnlyJournal,
-    *,
-    platform: PretendedPlatform,
-    settler: RehearsedSettler,
-    intake: LimitedIntake,
-    horizon: Horizon,
-) -> Pipeline:
-    """The worker's own, with the same rules; only what would call or count for others is left out."""
-    batch, event = settings.batch, settings.event
-    coalescer = Coalescer(
-        max_batch=batch.max_batch,
-        max_bytes=batch.max_batch_bytes,
-        linger_s=batch.linger_s,
-        milestones=event.milestone_statuses,
-        name="dry",
-    )
-    return Pipeline(
-        schema=EventSchema(settings.extra_fields, settings.ignore_fields, settings.max_clock_skew_s),
-        coalescer=coalescer,
-        outcomes=Outcomes(coalescer, max_attempts=batch.max_attempts, delays_s=settings.retry_delays_s),
-        breaker=Breaker(hold_limit_s=batch.hold_limit_s),
-        storm=StormGuard(ratio=NEVER, window=settings.storm.storm_window),
-        caller=Caller(platform, NoTokens(), rules_of(settings.rules, event.terminal_statuses)),
-        journal=journal,
-        settler=settler,
-        intake=intake,
-        limits=Limits(
-            max_in_flight=batch.max_in_flight,
-            max_unsettled_s=batch.max_unsettled_s,
-            drain_grace_s=batch.drain_grace_s,
-            prefetch=settings.prefetch,
-        ),
-        name="dry run",
-        queue=settings.queue,
-        horizon=horizon,
-        allowed=event.allowed,
-    )

@@ -15,6 +15,8 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from worker.core.verdict import Rules
+
 ExtraRules = Mapping[str, Mapping[str, tuple[str | int, ...]]]
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -85,3 +87,21 @@ def _item(key: str, item: str | int) -> str | int:
             return str(item)
         case _:
             return item
+
+
+def rules_of(extra: ExtraRules, terminal_statuses: frozenset[int]) -> Rules:
+    """The built-in rules of judgement, extended by those of ``RULES_FILE``."""
+    own = Rules()
+    texts = {section: tuple(str(text) for text in extra[section]["texts"]) for section in extra}
+    codes = {section: frozenset(str(code) for code in extra[section]["codes"]) for section in extra}
+    statuses = frozenset(int(status) for status in extra["throttle"]["statuses"])
+    return Rules(
+        throttle_statuses=own.throttle_statuses | statuses,
+        throttle_texts=own.throttle_texts + texts["throttle"],
+        throttle_codes=own.throttle_codes | codes["throttle"],
+        transient_texts=own.transient_texts + texts["transient"],
+        transient_codes=own.transient_codes | codes["transient"],
+        auth_texts=own.auth_texts + texts["auth"],
+        auth_codes=own.auth_codes | codes["auth"],
+        terminal_statuses=terminal_statuses,
+    )
