@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from worker import config
+from worker import settingfiles
 from worker.config import PREFIX, Settings, variable
 from worker.core.errors import UsageError
 from worker.core.settings import LogFormat, LogLevel, TopologyMode
@@ -20,7 +20,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No variable, no .env and no secret of the machine that runs the tests."""
     for name in [name for name in os.environ if name.upper().startswith(PREFIX)]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(config, "SECRETS_DIR", tmp_path / "no-such-directory")
+    monkeypatch.setattr(settingfiles, "SECRETS_DIR", tmp_path / "no-such-directory")
     monkeypatch.chdir(tmp_path)
 
 
@@ -252,7 +252,7 @@ def test_the_usual_directory_of_secrets_is_read_if_it_exists(
 ) -> None:
     """Container engines mount secrets there; nothing has to be set."""
     (tmp_path / "order_worker_client_id").write_text("mounted")
-    monkeypatch.setattr(config, "SECRETS_DIR", tmp_path)
+    monkeypatch.setattr(settingfiles, "SECRETS_DIR", tmp_path)
 
     assert environment.load().client_id == "mounted"
 

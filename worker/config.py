@@ -5,9 +5,8 @@ command ``config``, ``--help`` and the README table read the descriptions from `
 at once, each naming its variables. Secrets and passwords never appear in a repr or in an error.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +15,6 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
     SettingsConfigDict,
 )
 
@@ -33,9 +31,8 @@ from worker.core.conflicts import (
     time_conflicts,
 )
 from worker.core.errors import UsageError
-from worker.core.fields import INT64_MAX
 from worker.core.partition import MOST
-from worker.core.rulesfile import NO_RULES, ExtraRules, parse_rules
+from worker.core.rulesfile import ExtraRules
 from worker.core.settings import (
     AdminSettings,
     BatchSettings,
@@ -51,57 +48,26 @@ from worker.core.settings import (
     TopologyMode,
     TracingMode,
 )
+from worker.settingfiles import RulesFile, existing_directory, secret_files
+from worker.settingtypes import (
+    BrokerName,
+    Budget,
+    Choice,
+    Delays,
+    ManagementUrl,
+    Numbers,
+    OrderIds,
+    Positive,
+    Seconds,
+    WebUrl,
+    none_or_lower,
+    read_by,
+)
 
 PREFIX = "ORDER_WORKER_"
-SECRETS_DIR = Path("/run/secrets")  # where Docker and Podman mount secrets
 BROKER_TIMEOUT_S = 1800.0  # RabbitMQ's default consumer_timeout
 
 
-@dataclass(slots=True, frozen=True)
-class RulesFile:
-    """The rules of ``RULES_FILE``, read and checked when the settings are loaded."""
-
-    path: str = ""
-    rules: ExtraRules = field(default_factory=lambda: NO_RULES, repr=False)
-
-    @classmethod
-    def read(cls, path: str) -> Self:
-        """Read the file at ``path``; ValueError says what is wrong with it. An empty path means no file."""
-        if not path:
-            return cls()
-        try:
-            return cls(path, parse_rules(Path(path).read_text(encoding="utf-8")))
-        except OSError as missing:
-            raise ValueError(f"the file cannot be read: {missing.strerror}") from None
-
-
-def _secrets_dir(path: str) -> str:
-    if path and not Path(path).is_dir():
-        raise ValueError("there is no such directory; create it, or leave the variable out")
-    return path
-
-
-def _read(parse: Callable[[str], object]) -> BeforeValidator:
-    """Texts are parsed; values given by code pass as they are."""
-    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
-
-
-def _hash_exchange(value: object) -> object:
-    return None if value == "" else value.lower() if isinstance(value, str) else value
-
-
-# NoDecode: without it pydantic-settings expects JSON for everything that is not a plain value.
-Choice = _read(str.lower)
-Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, _read(notation.items)]
-OrderIds = Annotated[tuple[Annotated[int, Field(gt=0, le=INT64_MAX)], ...], NoDecode, _read(notation.items)]
-Delay = Annotated[float, Field(gt=0, le=4_294_967)]  # RabbitMQ keeps a time-to-live as 32 bits of milliseconds
-Delays = Annotated[tuple[Delay, ...], NoDecode, _read(notation.items), AfterValidator(notation.ascending)]
-Positive = Annotated[int, Field(ge=1)]
-Budget = BeforeValidator(lambda value: None if value == "" else value)
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-BrokerName = Annotated[str, AfterValidator(notation.broker_name)]
-ManagementUrl = Annotated[str, AfterValidator(notation.management_url)]
-WebUrl = Annotated[str, AfterValidator(notation.web_url)]
 # Never repeated in an error; addresses are shown without password.
 HIDDEN = frozenset({"client_secret", "amqp_url", "management_url", "admin_token", "journal_url"})
 
@@ -114,7 +80,7 @@ class Settings(BaseSettings):
     )
 
     # broker
-    amqp_url: Annotated[tuple[str, ...], NoDecode, _read(notation.broker_urls)] = Field(
+    amqp_url: Annotated[tuple[str, ...], NoDecode, read_by(notation.broker_urls)] = Field(
         default=("amqp://guest:guest@localhost:5672/",),
         repr=False,
         description="Broker address, amqp:// or amqps://; several, separated by commas, are tried in turn.",
@@ -156,7 +122,7 @@ class Settings(BaseSettings):
         description="Number of work queues, 1 to 64; more than one needs HASH_EXCHANGE and a journal that lasts. "
         "Change it with `order-worker topology --migrate`.",
     )
-    hash_exchange: Annotated[HashExchange | None, BeforeValidator(_hash_exchange)] = Field(
+    hash_exchange: Annotated[HashExchange | None, BeforeValidator(none_or_lower)] = Field(
         default=None,
         description="Exchange type that spreads the orders over the partitions: x-modulus-hash (RabbitMQ 4.3 and newer "
         "have it built in) or x-consistent-hash (plugin rabbitmq_consistent_hash_exchange).",
@@ -237,12 +203,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How far in the future an event may say it happened, in seconds; beyond that it is dead-lettered.",
     )
-    extra_fields: Annotated[dict[str, str], NoDecode, _read(notation.extra_fields)] = Field(
+    extra_fields: Annotated[dict[str, str], NoDecode, read_by(notation.extra_fields)] = Field(
         default={},
         description="More fields of OrderInput to accept and send: shipping_tracking or shipping_tracking:string,"
         "weight:number (string, integer, number, boolean).",
     )
-    ignore_fields: Annotated[tuple[str, ...], NoDecode, _read(notation.ignore_fields)] = Field(
+    ignore_fields: Annotated[tuple[str, ...], NoDecode, read_by(notation.ignore_fields)] = Field(
         default=(), description="Event fields that are kept for people and never sent, separated by commas."
     )
     milestone_statuses: Numbers = Field(
@@ -262,7 +228,7 @@ class Settings(BaseSettings):
         description="What becomes of events of other orders than ALLOW_ORDERS. wait: they stay in the queue, so `run` "
         "consumes nothing and leaves. dead-letter: they become dead letters (`not-allowed`), to be replayed later.",
     )
-    rules_file: Annotated[RulesFile, NoDecode, _read(RulesFile.read)] = Field(
+    rules_file: Annotated[RulesFile, NoDecode, read_by(RulesFile.read)] = Field(
         default=RulesFile(),
         description="TOML file with more texts, codes and statuses that mean transient, throttle or auth.",
     )
@@ -310,7 +276,7 @@ class Settings(BaseSettings):
         default=LogFormat.JSON, description="json: one object per line. console: lines for people."
     )
     log_level: Annotated[LogLevel, Choice] = Field(default=LogLevel.INFO, description="debug, info, warning or error.")
-    secrets_dir: Annotated[str, AfterValidator(_secrets_dir)] = Field(
+    secrets_dir: Annotated[str, AfterValidator(existing_directory)] = Field(
         default="",
         description="Directory of files named like the variables; /run/secrets if it exists and none is named.",
     )
@@ -410,8 +376,6 @@ class Settings(BaseSettings):
 
 
 _HOW_TO_GET = "the platform's support hands it over with the OAuth user (put it into the environment or a secret file)"
-
-
 _HOW_TO_GO_LIVE = (
     f"{PREFIX}ALLOW_ORDERS, {PREFIX}OTHERS: only some orders may be sent and the events of all others have to wait in "
     "the queue, which hands them over all the same; so nothing was consumed. Set OTHERS=dead-letter to put them into "
@@ -436,11 +400,3 @@ def variable(name: str) -> str:
 def conflict_line(conflict: Conflict) -> str:
     """The variables that do not fit together, and why."""
     return f"{', '.join(map(variable, conflict.names))}: {conflict.text}"
-
-
-def secret_files(settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> SecretsSettingsSource:
-    """The source of secret files; the directory is itself a setting, looked for in ``sources``."""
-    named = next((found for source in sources if (found := source().get("secrets_dir"))), None)
-    directory = Path(named) if named else SECRETS_DIR
-    # A directory that was named and is missing is reported by the field itself.
-    return SecretsSettingsSource(settings_cls, secrets_dir=directory if directory.is_dir() else None)

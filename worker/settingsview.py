@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 
-from worker.config import PREFIX, RulesFile, Settings, secret_files, variable
+from worker.config import PREFIX, Settings, variable
 from worker.core.masking import MASK, mask_text
+from worker.settingfiles import RulesFile, secret_files
 
 
 def origins() -> dict[str, str]:

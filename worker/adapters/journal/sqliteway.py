@@ -41,7 +41,6 @@ _PRAGMAS: Final = (
     # checkpoint, and its 2 MB of cache would have the pages of some thousand orders read again and again.
     "wal_autocheckpoint=8000",
     "cache_size=-16000",
-    "temp_store=MEMORY",
 )
 
 
