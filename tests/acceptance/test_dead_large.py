@@ -26,8 +26,9 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FEW, MANY = 20_000, int(os.environ.get("ORDER_WORKER_TEST_LETTERS", "200000"))
 FIRST_ORDER = 46_000_000
-MOST_MORE = 30 * MEGABYTE
-"""What ten times as many letters may need more: counters, and what the allocator happens to keep."""
+MOST_MORE = 30 * MEGABYTE + 60 * (MANY - FEW)
+"""What more letters may need more: counters, what the allocator happens to keep, and the channel of each window of a
+thousand letters, which holds them until the end (50 bytes a letter; bodies are some hundred)."""
 
 
 @dataclass(slots=True, frozen=True)
