@@ -149,9 +149,9 @@ async def test_a_cut_connection_costs_no_event(
 
 
 async def test_an_operators_close_costs_no_event(tool: Tool, broker: PrivateBroker, queues: Topology) -> None:
-    """``close_all_connections`` is what a maintenance does."""
+    """``close_all_connections`` is what a maintenance does. Ten seconds of events: rabbitmqctl takes some to start."""
     write(tool, 3000)
-    async with tool.started("publish", "events", "--rate", "1500", "--json") as process:
+    async with tool.started("publish", "events", "--rate", "300", "--json") as process:
         watching = await Outside.connect(broker.url)
         await until_stored(watching, queues.work_queue, 100)
         await watching.close()

@@ -76,7 +76,7 @@ async def test_a_wrong_exchange_type_is_named(outside: Outside, queues: Topology
     """The same for exchanges."""
     events = replace(queues.exchanges[0], type="direct")
 
-    with pytest.raises(BrokerRefused, match="exists with another type"):
+    with pytest.raises(BrokerRefused, match="is of another type"):
         await verify(outside.connection, replace(queues, exchanges=(events,)))
 
 

@@ -19,7 +19,6 @@ return in any order (seen on 3.10).
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -32,6 +31,8 @@ from worker.core.model import Delivery
 
 MOST_PER_CHANNEL = 65_535
 """The largest prefetch that AMQP can say."""
+WINDOWS = 1000
+"""At most: RabbitMQ allows 2,047 channels on a connection by default. A longer queue is taken in larger windows."""
 RETURNING = 1000
 """Messages in a window of which nothing is wanted but that they go back in order."""
 NOTICED_S = 1.0
@@ -43,8 +44,6 @@ class BrokerTaking:
     """Implements ``ports.Taking``. ``there`` messages were ready when it began, ``consumers`` of others are at the
     queue; ``quiet_s`` without another message means that they have the rest. From a delivery count of ``limit`` on
     nothing is taken. Each request to the broker may take ``timeout_s``.
-
-    RabbitMQ allows 2,047 channels by default: windows of 1,000 are enough for two million messages.
     """
 
     def __init__(
@@ -111,21 +110,25 @@ class BrokerTaking:
             await self._asking.close()
 
     async def _until_ready(self, count: int) -> None:
-        """Wait until the queue knows of what went back. Not for long: another program may have taken it again."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(NOTICED_S):
-                while await self._ready() < count:  # noqa: ASYNC110 - only the broker knows, so it is polled
-                    await asyncio.sleep(_POLL_S)
+        """Wait until the queue knows of what went back. Not for long: another program may have taken it again.
+
+        By the clock: aiormq closes a channel whose request is cancelled.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + NOTICED_S
+        while await self._ready() < count and clock() < until:  # noqa: ASYNC110 - only the broker knows
+            await asyncio.sleep(_POLL_S)
 
     async def _ready(self) -> int:
         async with within(self._timeout_s, "asking for the length of the queue"):
-            if self._asking is None or self._asking.is_closed:
+            if self._asking is None:
                 self._asking = await open_channel(self._connection, timeout_s=self._timeout_s)
             declared = await self._asking.queue_declare(self._queue, passive=True)
         return declared.message_count or 0
 
     async def _take(self, most: int) -> list[DeadLetter]:
         """The next letters; none at the end."""
+        most = max(most, self.there // WINDOWS)
         if self._limit is not None and not self._taken:
             most = 1  # the first has been in every look
         wanted = min(most, self.there - self._taken, MOST_PER_CHANNEL)
