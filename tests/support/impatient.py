@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from worker import app, echoes
+from worker import assembling, echoes
 from worker.adapters.journal import sql
 from worker.cli.run import run
 from worker.core import bookkeeping
@@ -22,7 +22,7 @@ EVERY_S = 1.0
 def impatience() -> Iterator[None]:
     """Short times, for as long as the block."""
     with (
-        mock.patch.object(app, "LATE_S", LATE_S),
+        mock.patch.object(assembling, "LATE_S", LATE_S),
         mock.patch.object(bookkeeping, "LATE_S", LATE_S),
         mock.patch.object(sql, "ABANDONED_S", ABANDONED_S),
         mock.patch.object(echoes, "EVERY_S", EVERY_S),

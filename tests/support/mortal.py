@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from unittest import mock
 
-from worker import app
+from worker import assembling
 from worker.adapters.amqp.partitions import Partitions
 from worker.caller import Caller
 from worker.cli.run import run
@@ -37,9 +37,9 @@ def main() -> None:
     deadly, alone_from, crash_suspect_from = map(int, sys.argv[1:])
     MortalCaller.deadly = deadly
     with (
-        mock.patch.object(app, "Caller", MortalCaller),
-        mock.patch.object(app, "Partitions", partial(Partitions, alone_from=alone_from)),
-        mock.patch.object(app, "Limits", partial(Limits, crash_suspect_from=crash_suspect_from)),
+        mock.patch.object(assembling, "Caller", MortalCaller),
+        mock.patch.object(assembling, "Partitions", partial(Partitions, alone_from=alone_from)),
+        mock.patch.object(assembling, "Limits", partial(Limits, crash_suspect_from=crash_suspect_from)),
     ):
         run()
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from unittest import mock
 
 from tests.support.impatient import impatience
-from worker import app
+from worker import assembling
 from worker.caller import Caller
 from worker.cli.run import run
 from worker.core.model import Fields
@@ -36,7 +36,7 @@ class StallingCaller(Caller):
 def main() -> None:
     """Work with the replaced parts."""
     StallingCaller.order_id = int(sys.argv[1])
-    with impatience(), mock.patch.object(app, "Caller", StallingCaller):
+    with impatience(), mock.patch.object(assembling, "Caller", StallingCaller):
         run()
 
 
