@@ -51,7 +51,11 @@ class SimChannel:
     async def basic_qos(self, *, prefetch_count: int) -> None:
         await self._ask(lambda: setattr(self, "_prefetch", prefetch_count))
 
-    async def basic_consume(self, _queue: str, callback: Callback, *, consumer_tag: str) -> None:
+    async def basic_consume(
+        self, _queue: str, callback: Callback, *, consumer_tag: str, arguments: object = None
+    ) -> None:
+        if arguments:
+            raise AssertionError(f"priorities are for partitions, and here is one queue: {arguments}")
         self._callback = callback
         await self._ask(lambda: self._begin(consumer_tag))
 
