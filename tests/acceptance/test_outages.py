@@ -168,10 +168,12 @@ async def test_long_retry_after_releases_at_once(world: World) -> None:
     await world.until(lambda: world.all_calls)
     await world.fault(kind="status", status=429, retry_after=4, next=1)
     await world.publish(stamped(order_id, 4) for order_id in ORDERS)
-    await worker.until_heard("platform.paused", deadline_s=2.0)
+    paused = await worker.until_heard("platform.paused")
     await world.until_consumers(0)
     await world.until_applied(dict.fromkeys(ORDERS, 4))
 
+    assert "after_s" not in paused  # what was sat out says for how long
+    assert not worker.heard("platform.hold")
     await end_well(world, worker)
 
 
