@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support.debiantree import cache_folder
+from worker.adapters.aptpackage import install
 
 DEADLINE_S: Final = 300.0
 _SOURCE: Final = Path(__file__).with_suffix("")
 _FILES: Final = ("package.json", "package-lock.json", "check.mjs")
 _INSTALL: Final = ("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
-_ADVICE: Final = "install Node.js 20 or newer with npm (Debian: nodejs, npm), and let npm reach its registry once"
+_ADVICE: Final = "install Node.js 18 or newer with npm (Debian: npm brings both), and let npm reach its registry once"
 
 
 class CannotCheck(Exception):
@@ -34,11 +35,14 @@ def problems(resources: list[dict[str, Any]]) -> list[str]:
 
 
 def _installed() -> Path:
-    """The folder with the packages of the lock; made where it is missing. Blocks while another process makes it."""
+    """The folder with the packages of the lock; made where it is missing, as npm is. Blocks while another process makes
+    it."""
     content = b"".join((_SOURCE / name).read_bytes() for name in _FILES)
     folder = cache_folder() / f"crdmodels-{hashlib.sha256(content).hexdigest()[:16]}"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which("npm") is None:
+            install("npm", otherwise=_ADVICE)
         if not folder.is_dir():
             _install(folder)
     return folder
