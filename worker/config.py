@@ -20,16 +20,7 @@ from pydantic_settings import (
 
 from worker.core import notation
 from worker.core.budget import LEAST_PER_DAY, LEAST_PER_HOUR
-from worker.core.conflicts import (
-    Conflict,
-    admin_conflicts,
-    budget_conflicts,
-    go_live_conflicts,
-    name_conflicts,
-    partition_conflicts,
-    size_conflicts,
-    time_conflicts,
-)
+from worker.core.conflicts import Conflict, conflicts
 from worker.core.errors import UsageError
 from worker.core.partition import MOST
 from worker.core.rulesfile import ExtraRules
@@ -353,12 +344,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        values = dict(self)
-        conflicts = [*size_conflicts(**values), *time_conflicts(**values), *name_conflicts(**values)]
-        conflicts += [*budget_conflicts(**values), *admin_conflicts(**values), *partition_conflicts(**values)]
-        conflicts += go_live_conflicts(**values)
-        if conflicts:
-            raise Conflicts(conflicts)
+        if found := conflicts(dict(self)):
+            raise Conflicts(found)
         return self
 
     @classmethod

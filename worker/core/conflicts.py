@@ -1,8 +1,9 @@
 """Settings that are fine alone and cannot work together: found at load, not in the middle of the night."""
 
 import ipaddress
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from worker.core.budget import TURN_S
 from worker.core.settings import Others
@@ -14,6 +15,20 @@ class Conflict:
 
     names: tuple[str, ...]
     text: str
+
+
+def conflicts(values: Mapping[str, Any]) -> list[Conflict]:
+    """Everything that does not fit together in these settings, by their names."""
+    checks = (
+        size_conflicts,
+        time_conflicts,
+        name_conflicts,
+        budget_conflicts,
+        admin_conflicts,
+        partition_conflicts,
+        go_live_conflicts,
+    )
+    return [conflict for check in checks for conflict in check(**values)]
 
 
 def time_conflicts(
