@@ -47,12 +47,14 @@ class WorkerOperations:
 
     async def readings(self) -> Sequence[Reading]:
         """Every metric that is known now."""
-        return readings(self._pipeline.measures, self._vitals(await self._parts.depths.look()))
+        depths = await self._parts.depths.look()
+        return readings(self._pipeline.measures, self._vitals(depths, self.readiness()))
 
     async def state(self) -> Mapping[str, object]:
         """Readiness, the pipeline, the intake, the queues, health, and the age of the token in seconds."""
         depths = await self._parts.depths.look()
-        now, ready = self._vitals(depths), self.readiness()
+        ready = self.readiness()
+        now = self._vitals(depths, ready)
         intake = now.intake
         applied_us = self._pipeline.measures.last_applied_us
         activity = _rounded(asdict(now.activity))
@@ -75,13 +77,13 @@ class WorkerOperations:
             "version": now.version,
         }
 
-    def _vitals(self, depths: Depths) -> Vitals:
+    def _vitals(self, depths: Depths, ready: Readiness) -> Vitals:
         parts, activity = self._parts, self._pipeline.activity
         return Vitals(
             activity=replace(activity, journal_up=activity.journal_up and parts.journal_found()),
             intake=parts.intake(),
             health=parts.health(),
-            ready=self.readiness().ready,
+            ready=ready.ready,
             token_age_s=parts.token_age_s(),
             depths=depths,
             version=parts.version,

@@ -21,6 +21,6 @@ def is_allowed(order_id: int, allowed: Allowed) -> bool:
 
 def not_allowed(order_id: int, allowed: Allowed) -> Dead | None:
     """Why an event of this order is not sent; None where it may be."""
-    if allowed is None or order_id in allowed:
+    if is_allowed(order_id, allowed):
         return None
     return Dead(reason=Reason.NOT_ALLOWED, detail=f"order {order_id} is not among the orders of ALLOW_ORDERS")

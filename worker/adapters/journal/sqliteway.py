@@ -132,8 +132,11 @@ class SqliteFile:
                 results = [work(connection) for work in works]
             except Exception:  # noqa: BLE001 - it is done again in the thread, and fails there if it must
                 return ()
-            failure = await self._in_thread(_committed, connection)
-        return [(result, failure) for result in results]
+            try:
+                await self._in_thread(_commit, connection)
+            except CommitFailed as error:
+                return [(None, error) for _ in works]
+        return [(result, None) for result in results]
 
     async def _in_thread(self, do: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, do, *arguments)
@@ -173,14 +176,6 @@ def _transaction(engine: Engine, work: Work[T]) -> T:
         result = work(connection)
         _commit(connection)
         return result
-
-
-def _committed(connection: Connection) -> CommitFailed | None:
-    try:
-        _commit(connection)
-    except CommitFailed as error:
-        return error
-    return None
 
 
 def _commit(connection: Connection) -> None:
