@@ -25,10 +25,10 @@ async def test_what_a_frozen_worker_sends_after_its_claim_expired_does_not_stay(
         arena, history = rivals.arena, rivals.arena.simulator.platform.orders.history
         keys = [arena.accounting.make(ORDER) for _ in range(5)]
         frozen = await rivals.start(stalling)
-        await rivals.publish(keys[:1])
+        await rivals.arena.publish(keys[:1])
         await arena.until(lambda: frozen.stopped)
         await rivals.start(("tests.support.impatient",))
-        await rivals.publish(keys[1:])
+        await rivals.arena.publish(keys[1:])
         await arena.until(lambda: len(history) > 0)
         await rivals.agreed()
         written = len(history)

@@ -34,14 +34,14 @@ async def killed_and_added(crew: Crew, workers: list[WorkerProcess], keys: Seque
     """Kill the last worker while half of these events come in, and start another one in its place for the rest."""
     half = len(keys) // 2
     async with crew.watched():
-        publishing = asyncio.create_task(crew.publish(keys[:half]), name="publish")
+        publishing = asyncio.create_task(crew.arena.publish(keys[:half]), name="publish")
         try:
             await crew.applied(half // 20)
             await workers[-1].kill()
             await crew.start(len(workers) - 1)
         finally:
             await publishing
-        await crew.publish(keys[half:])
+        await crew.arena.publish(keys[half:])
         await crew.arrived(deadline_s=300.0)
 
 
@@ -121,7 +121,7 @@ async def _measured(broker: PrivateBroker, folder: Path, url: str, members: int)
             await admin.post("/pause")
             for worker in workers:
                 await worker.until_heard("worker.paused")
-            await crew.publish(keys)
+            await crew.arena.publish(keys)
             before = sum(worker.cpu_s for worker in workers)
             await admin.post("/resume")
             await crew.arena.arrived(deadline_s=240.0)

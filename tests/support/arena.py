@@ -29,7 +29,7 @@ from aiormq.abc import DeliveredMessage
 
 from tests.support.accounting import Accounting, Verdict
 from tests.support.broker import Outside, unique_topology
-from tests.support.orderbooks import REJECTED
+from tests.support.orderbooks import REJECTED, Key
 from tests.support.producer import Producer
 from tests.support.workerprocess import DEADLINE_S, PROGRAM, WorkerProcess
 from tests.support.world import RETRY_DELAYS_S, worker_settings
@@ -43,6 +43,8 @@ from worker.simulator.server import Simulator
 ORDERS = range(1, 101)
 PREFETCH = 200
 POLL_S = 0.02
+WINDOW = 500
+"""Events on their way to the broker at a time."""
 START_S = 60.0
 """Imports alone take their time where a dozen processes share two cores."""
 BUSY = {"PREFETCH": str(PREFETCH), "MAX_BATCH": "20", "CALL_TIMEOUT_S": "2", "DRAIN_GRACE_S": "10"}
@@ -133,6 +135,14 @@ class Arena:
             await channel.basic_ack(await marked, multiple=not keep)
             await channel.close()
         return bodies
+
+    async def publish(self, keys: Sequence[Key]) -> None:
+        """Publish these events of the books, confirmed."""
+        exchange, body = self.names.exchanges[0].name, self.accounting.body
+        async with self.outside() as person:
+            for first in range(0, len(keys), WINDOW):
+                window = keys[first : first + WINDOW]
+                await asyncio.gather(*(person.publish(exchange, str(key.order_id), body(key)) for key in window))
 
     async def _delete(self) -> None:
         async with self.outside() as person:

@@ -3,7 +3,7 @@
 async with Crew(node, folder, journal_url, partitions=4, members=2) as crew:
     workers = [await crew.start(index) for index in range(2)]
     async with crew.watched():
-        await crew.publish(crew.events(orders=range(1, 201), per_order=20))
+        await crew.arena.publish(crew.events(orders=range(1, 201), per_order=20))
         ... kill one, start another ...
         await crew.arrived()
     verdict = await crew.ended()
@@ -31,7 +31,6 @@ from worker.adapters.journal.database import Database
 from worker.adapters.privatebroker import PrivateBroker
 from worker.simulator.options import Options
 
-WINDOW = 500
 LOOK_S = 0.25
 
 
@@ -75,14 +74,6 @@ class Crew:
         keys = [self.arena.accounting.make(order_id) for order_id in orders for _ in range(per_order)]
         random.Random(seed).shuffle(keys)
         return keys
-
-    async def publish(self, keys: Sequence[Key]) -> None:
-        """Publish these events, confirmed."""
-        exchange, body = self.arena.names.exchanges[0].name, self.arena.accounting.body
-        async with self.arena.outside() as person:
-            for first in range(0, len(keys), WINDOW):
-                window = keys[first : first + WINDOW]
-                await asyncio.gather(*(person.publish(exchange, str(key.order_id), body(key)) for key in window))
 
     async def applied(self, changes: int, *, deadline_s: float = 60.0) -> None:
         """Wait until the platform took so many more updates."""

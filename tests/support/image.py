@@ -27,6 +27,7 @@ NAME: Final = "order-update-worker"
 BASE_PACKAGES: Final = ("ca-certificates", "python3", "python3-pip", "python3-venv")
 DEADLINE_S: Final = 600.0
 _CERTIFICATES: Final = Path("/etc/ssl/certs")
+_INDEX: Final = "PIP_INDEX_URL"
 _ON_PATH: Final = "usr/bin/python"
 """Debian names its program python3 only; the image that we stand in for has both names."""
 
@@ -96,8 +97,8 @@ class ImageBuilder:
     def _pip_settings(self) -> Path:
         """This machine's index, where it has one of its own; the certificates are those it trusts."""
         lines = ["[global]", f"cert = {_CERTIFICATES / 'ca-certificates.crt'}"]
-        if index := os.environ.get("PIP_INDEX_URL"):
-            lines.append(f"index-url = {index}")
+        if index := os.environ.get(_INDEX):
+            lines.append(f"{_option(_INDEX)} = {index}")
         settings = self._folder / "pip.conf"
         settings.write_text("\n".join([*lines, ""]))
         return settings
@@ -111,6 +112,11 @@ class ImageBuilder:
         words = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         assert done.returncode == 0, f"buildah {arguments[0]} failed:\n{words}"
         return done.stdout
+
+
+def _option(variable: str) -> str:
+    """pip's rule: what a variable of the environment is called in a file."""
+    return variable.removeprefix("PIP_").lower().replace("_", "-")
 
 
 def _ensure_buildah() -> None:

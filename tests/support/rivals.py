@@ -38,7 +38,6 @@ from worker.simulator.options import Options
 ORDERS = range(1, 201)
 PER_ORDER = 100
 LATENCY_S = (0.005, 0.06)
-WINDOW = 500
 EVENTS_PER_CALL = 150
 """More than calls ever take along here, so a part of the load makes more calls than this tells."""
 POLL_S = 0.1
@@ -135,7 +134,7 @@ class Rivals:
         part = len(keys) // (kills + 1)
         for number in range(kills):
             await self._kill_amid(workers, keys[number * part : (number + 1) * part])
-        await self.publish(keys[kills * part :])
+        await self.arena.publish(keys[kills * part :])
         await self.until_all_seen()
 
     def _events(self) -> list[Key]:
@@ -147,7 +146,7 @@ class Rivals:
 
     async def _kill_amid(self, workers: list[WorkerProcess], keys: Sequence[Key]) -> None:
         """Kill one of the two while these events come in, and put another one in its place."""
-        publishing = asyncio.create_task(self.publish(keys), name="publish")
+        publishing = asyncio.create_task(self.arena.publish(keys), name="publish")
         try:
             await self._progress(self._chance.randint(2, max(3, len(keys) // EVENTS_PER_CALL)))
             place = self._chance.randrange(len(workers))
@@ -156,14 +155,6 @@ class Rivals:
             workers[place] = await self.start()
         finally:
             await publishing
-
-    async def publish(self, keys: Sequence[Key]) -> None:
-        """Publish these events, confirmed."""
-        exchange, body = self.arena.names.exchanges[0].name, self.arena.accounting.body
-        async with self.arena.outside() as person:
-            for first in range(0, len(keys), WINDOW):
-                window = keys[first : first + WINDOW]
-                await asyncio.gather(*(person.publish(exchange, str(key.order_id), body(key)) for key in window))
 
     async def start(self, program: Sequence[str] | None = None) -> WorkerProcess:
         """Start one more worker, and wait until it consumes."""
