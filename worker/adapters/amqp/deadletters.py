@@ -2,7 +2,9 @@
 
 Who takes holds a lock: an exclusive queue named like the dead-letter queue with ``.lock`` behind it. The broker gives
 it to one connection only and deletes it with that connection, so a tool that was killed or is cut off holds nothing,
-and what it had taken is back by then. The broker does not say who has it: the journal does (``journalports.Holders``).
+and what it had taken is back by then. The broker needs a moment to notice that a connection is gone, so a lock that
+somebody has is asked for again for ``LOCK_PATIENCE_S``: who breaks a look off and starts the next one must not be told
+that it is taken. The broker does not say who has it: the journal does (``journalports.Holders``).
 
 The price of taking is one of the queue's delivery limit (``x-delivery-count``) for what goes back, and a queue that
 others declared may have a limit of 20, beyond which RabbitMQ drops. The limit cannot be read over AMQP, but a queue
@@ -11,6 +13,7 @@ the first message is taken alone, because it has been in every look, and a count
 message then goes to the back; the order of a queue is worth less than its messages.)
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,9 +37,12 @@ from worker.core.history import Holder
 from worker.core.times import format_time
 from worker.journalports import Holders
 from worker.ports import WallClock, wall_us
+from worker.retrying import forever
 
 LIMIT_AT = 15
 """Delivery count from which looking is refused; the default limit of RabbitMQ 4 is 20."""
+LOCK_PATIENCE_S = 2.0
+"""So long a lock that somebody has is asked for again."""
 QUIET_S = 5.0
 """So long nothing more came: others took the rest."""
 WINDOW = 1000
@@ -137,22 +143,34 @@ class DeadLetterQueue:
 
     async def _lock(self, connection: AbstractConnection, holder: str) -> AbstractChannel:
         name = self._spec.name
-        async with within(self._link.endpoint.rpc_timeout_s, f"locking {name!r}"):
-            channel = await self._channel(connection)
-            try:
-                await channel.queue_declare(_lock_of(name), exclusive=True)
-            except ChannelLockedResource:
-                raise QueueHeld(
-                    f"{name!r} is taken by {await self._who()}: dead letters are taken by one at a time; wait until "
-                    "that is done, or end it (whatever it holds goes back to its place)"
-                ) from None
-            except ChannelAccessRefused:
-                raise BrokerRefused(
-                    f"this user may not declare {_lock_of(name)!r}, the lock of the queue: grant the permission to "
-                    "configure it"
-                ) from None
+        enough = asyncio.Event()
+        timer = asyncio.get_running_loop().call_later(LOCK_PATIENCE_S, enough.set)
+        try:
+            asking = forever(first_s=0.05, cap_s=0.25, stop=enough, retry_on=(QueueHeld,))
+            channel: AbstractChannel = await asking(self._declared_lock, connection)
+        except QueueHeld:
+            raise QueueHeld(
+                f"{name!r} is taken by {await self._who()}: dead letters are taken by one at a time; wait until "
+                "that is done, or end it (whatever it holds goes back to its place)"
+            ) from None
+        finally:
+            timer.cancel()
         if self._holders is not None:
             await self._holders.hold(name, Holder(by=holder, since_us=self._wall_us()))
+        return channel
+
+    async def _declared_lock(self, connection: AbstractConnection) -> AbstractChannel:
+        name = _lock_of(self._spec.name)
+        async with within(self._link.endpoint.rpc_timeout_s, f"locking {self._spec.name!r}"):
+            channel = await self._channel(connection)
+            try:
+                await channel.queue_declare(name, exclusive=True)
+            except ChannelLockedResource:
+                raise QueueHeld(f"{name!r} is somebody else's") from None
+            except ChannelAccessRefused:
+                raise BrokerRefused(
+                    f"this user may not declare {name!r}, the lock of the queue: grant the permission to configure it"
+                ) from None
         return channel
 
     async def _unlock(self, channel: AbstractChannel) -> None:
