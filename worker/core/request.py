@@ -65,11 +65,9 @@ def request_of(
 
 def _news(entry: Entry, values: Values) -> Fields:
     """What is newer than the known values. All of a single update is that update's own mapping: nobody changes it."""
-    if len(entry.updates) == 1:
-        update = entry.updates[0]
-        if not values or _is_news(update, values):
-            return update.fields
-    return unsent(entry.winners, {name: version for name, (version, _) in values.items()})
+    if len(entry.updates) == 1 and (not values or _is_news(entry.updates[0], values)):
+        return entry.updates[0].fields
+    return unsent(entry.winners, values)
 
 
 def _is_news(update: Update, values: Values) -> bool:
