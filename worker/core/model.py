@@ -133,6 +133,13 @@ class Ack(Struct, frozen=True, gc=False):
     reason: AckReason
 
 
+APPLIED = Ack(AckReason.APPLIED)
+SUPERSEDED = Ack(AckReason.SUPERSEDED)
+DUPLICATE = Ack(AckReason.DUPLICATE)
+ACKS = {ack.reason: ack for ack in (APPLIED, SUPERSEDED, DUPLICATE)}
+"""One each for all: nearly every event ends with one of them."""
+
+
 class Retry(Struct, frozen=True, kw_only=True, gc=False):
     """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge.
 

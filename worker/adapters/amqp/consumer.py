@@ -26,7 +26,7 @@ from worker.adapters.amqp.generation import Company, Generation, Phase
 from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.identity import identity
-from worker.core.model import Delivery
+from worker.core.model import Delivery, Settlement
 from worker.core.partition import Partition, generation_number, standby_s
 from worker.core.readiness import IntakeStatus
 from worker.core.returns import Survived
@@ -178,6 +178,13 @@ class Consumer:
         """Whether this delivery can still be settled: its channel lives, and it was not acknowledged yet."""
         current = self._current
         return current is not None and current.number == delivery.generation and current.ledger.is_open(delivery.tag)
+
+    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Those whose delivery can still be settled, in their order."""
+        if (current := self._current) is None:
+            return ()
+        number, is_open = current.number, current.ledger.is_open
+        return [each for each in settlements if each.delivery.generation == number and is_open(each.delivery.tag)]
 
     async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
         """Acknowledge these tags, each group (one entry) oldest first. False: that channel is gone, nothing was done.

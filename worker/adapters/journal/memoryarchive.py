@@ -1,9 +1,9 @@
 """The part of the journal in memory that is for people: history, letters, pauses, replays."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import chain, islice
 
 from worker.core.errors import UsageError
 from worker.core.fields import INT64_MIN
@@ -25,15 +25,18 @@ from worker.core.history import (
 from worker.core.journal import BatchRecord
 
 ROWS_KEPT = 20_000
-"""History rows, letters, and items of one replay: the latest of each."""
+"""Letters, and items of one replay: the latest of each."""
+HISTORY_KEPT = 5_000
+"""History rows, about: whole batches of them, and the latest one in any case."""
 
 
 class MemoryArchive:
     """Implements all ports of the journal but the ledger for one process life."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)
-        self._numbers = count(1)
+        self._told: deque[tuple[int, Sequence[HistoryRow]]] = deque()
+        self._rows_kept = 0
+        self._last_number = 0
         self._letters: dict[str, IndexedLetter] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
@@ -42,8 +45,21 @@ class MemoryArchive:
         self._holders: dict[str, Holder] = {}
 
     def _take_down(self, record: BatchRecord) -> None:
-        for row in record.history:
-            self._rows.append((next(self._numbers), row))
+        """The rows of a batch as they are: many are made when they are looked at."""
+        if record.history:
+            self._told.append((self._number(len(record.history)), record.history))
+            self._rows_kept += len(record.history)
+        while self._rows_kept > HISTORY_KEPT and len(self._told) > 1:
+            self._rows_kept -= len(self._told.popleft()[1])
+
+    def _number(self, several: int = 1) -> int:
+        """The first of so many numbers."""
+        self._last_number += several
+        return self._last_number - several + 1
+
+    @property
+    def _rows(self) -> Iterator[tuple[int, HistoryRow]]:
+        return chain.from_iterable(enumerate(rows, first) for first, rows in self._told)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -56,9 +72,10 @@ class MemoryArchive:
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
-        old = list(islice((each for each in self._rows if each[1].at_us < before_us), limit))
-        for each in old:
-            self._rows.remove(each)
+        old = 0
+        while self._told and old < limit and self._told[0][1][0].at_us < before_us:
+            old += len(self._told.popleft()[1])
+        self._rows_kept -= old
         letters = [
             letter.copy_id
             for letter in self._letters.values()
@@ -70,7 +87,7 @@ class MemoryArchive:
         replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
-        return len(old) + len(letters[:limit]) + len(replays[:limit])
+        return old + len(letters[:limit]) + len(replays[:limit])
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
@@ -99,7 +116,7 @@ class MemoryArchive:
         """Put letters in."""
         for letter in letters:
             if letter.copy_id not in self._letters:
-                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
+                self._letters[letter.copy_id] = replace(letter, seq=self._number())
         while len(self._letters) > ROWS_KEPT:
             oldest = next(iter(self._letters))
             del self._letters[oldest]
