@@ -28,6 +28,7 @@ from worker.core.settings import (
     AdminSettings,
     BatchSettings,
     BrokerSettings,
+    DeliveryLane,
     EventLoop,
     EventSettings,
     HashExchange,
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
     )
     heartbeat_s: int = Field(
         default=10, ge=5, le=3600, description="AMQP heartbeat in seconds, 5 or more (shorter ones give false alarms)."
+    )
+    delivery_lane: Annotated[DeliveryLane, Choice] = Field(
+        default=DeliveryLane.AUTO,
+        description="auto: deliveries are taken from the connection in bulk, many times as fast, where the AMQP "
+        "library is one that the worker knows. ordinary: the library's own way.",
     )
     max_attempts: Positive = Field(default=5, description="How often a message is tried before it is dead-lettered.")
 

@@ -91,6 +91,8 @@ class EventSchema:
         """The update that this delivery asks for, or Dead (``invalid-event``). Never raises."""
         body = delivery.body
         properties = delivery.properties
+        if delivery.fault:
+            return _invalid(delivery.fault)
         cloud = properties.content_type != "application/json" and is_cloud_event(properties.content_type)
         if len(body) > MAX_BODY_BYTES:
             return self._refuse(delivery, cloud=cloud)

@@ -52,6 +52,7 @@ class Partitions:
             delivered=sum(one.delivered for one in each),
             partitions=len(each),
             serving=sum(one.serving for one in each),
+            fast_lane=all(one.fast_lane for one in each),
         )
 
     async def wait_consuming(self) -> None:
