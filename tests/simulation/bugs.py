@@ -4,10 +4,10 @@ A bug is a function that gets pytest's monkeypatch. Nothing in the product knows
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.generation import Generation

@@ -6,7 +6,8 @@ settled twice or an order sent in two calls at a time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.builders import make_delivery
 from worker.core.coalesce import Coalescer

@@ -6,15 +6,17 @@ merged into an *entry* (``coalesce.py``), entries form a *batch*, and in the end
 
     delivered -> buffered -> in flight -> settled: Ack | Retry | Dead | Release
 
-Hot objects (one per event) are plain slotted classes that nobody changes after they were made; everything else is
-frozen.
+Hot objects (one or more per event) are msgspec structs: made in a fifth of the time of a slotted dataclass, and not
+looked at by the garbage collector (``gc=False``: none of them refers back to what refers to it). Nobody changes them
+after they were made.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
 
 Scalar = str | int | float | bool | None
 Fields = Mapping[str, Scalar]
@@ -33,8 +35,7 @@ class Version(NamedTuple):
     message_id: str
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Properties:
+class Properties(Struct, eq=False, kw_only=True, gc=False):
     """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is
     ``message_type``).
 
@@ -57,8 +58,7 @@ class Properties:
     app_id: str | None = None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Delivery:
+class Delivery(Struct, eq=False, kw_only=True, gc=False):
     """One hand-over of a message by the broker, on one channel generation.
 
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
@@ -80,8 +80,7 @@ class Delivery:
     unexplained: int = 0
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Update:
+class Update(Struct, eq=False, kw_only=True, gc=False):
     """A decoded event: which fields of which order it wants to change, and since when.
 
     ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in
@@ -123,15 +122,13 @@ class AckReason(StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(slots=True, frozen=True)
-class Ack:
+class Ack(Struct, frozen=True, gc=False):
     """Acknowledge: the platform has this value, or a later one."""
 
     reason: AckReason
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True, gc=False):
     """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge.
 
     ``counts`` is false where nothing was tried: then the attempt stays as it is.
@@ -143,24 +140,21 @@ class Retry:
     counts: bool = True
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Dead:
+class Dead(Struct, frozen=True, kw_only=True, gc=False):
     """Put a copy into the dead-letter queue, with its reason, then acknowledge. ``detail`` is short and masked."""
 
     reason: Reason
     detail: str
 
 
-@dataclass(slots=True, frozen=True)
-class Release:
+class Release(Struct, frozen=True, gc=False):
     """Hand back to the broker by closing the channel; the attempt count stays."""
 
 
 Disposition = Ack | Retry | Dead | Release
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, eq=False, kw_only=True, gc=False):
     """The decision about one delivery. ``update`` is None where the body could not be decoded."""
 
     delivery: Delivery
