@@ -1,0 +1,99 @@
+"""How long an event takes from the producer to the platform while there is little to do, and while there is some."""
+
+import signal
+from array import array
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.figures import percentile
+from tests.benchmarks.loads import FIRST_STATUS, Load, load_named
+from tests.benchmarks.program import running
+from tests.benchmarks.record import Delays, Record, Target, at_most
+from tests.benchmarks.runs import Stage
+from tests.benchmarks.standin import LATENCY_S, RANDOM_LATENCY_S, Latency
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.broker, pytest.mark.timeout(900)]
+
+SECONDS = 20
+SLOW, FAST = 10.0, 1000.0
+MARGIN_MS = 5.0
+WARMING_UP = 5
+"""Events before those that count: the first calls fetch a token and connect."""
+
+Change = tuple[float, float, int]
+"""When the platform applied it and when it had answered the call (seconds since 1970), and the status it set."""
+
+
+@pytest.mark.parametrize(
+    ("letter", "rate", "latency_s", "most_ms"),
+    [
+        ("A", SLOW, LATENCY_S, LATENCY_S * 1000 + MARGIN_MS),
+        ("A", SLOW, RANDOM_LATENCY_S, None),
+        ("A", FAST, LATENCY_S, 3 * LATENCY_S * 1000),
+        ("B", FAST, LATENCY_S, 3 * LATENCY_S * 1000),
+        ("C", FAST, LATENCY_S, 3 * LATENCY_S * 1000),
+        ("A", FAST, RANDOM_LATENCY_S, None),
+        ("C", FAST, RANDOM_LATENCY_S, None),
+    ],
+)
+async def test_events_reach_the_platform_soon(
+    stage: Stage, record: Record, letter: str, rate: float, latency_s: Latency, most_ms: float | None
+) -> None:
+    """At ten events a second within one call and 5 ms, at 1,000 within three calls, 99 of 100 of them answered."""
+    load = load_named(letter, int(rate * SECONDS) + WARMING_UP)
+    published, changes = await _observed(stage, load, rate, latency_s)
+    applied, answered = _delays_ms(load, published, changes)
+    delays = Delays(
+        load=letter,
+        rate=rate,
+        platform=f"{latency_s * 1000:g} ms" if isinstance(latency_s, float) else "5-60 ms",
+        events=len(applied),
+        applied_p50=percentile(applied, 50),
+        applied_p99=percentile(applied, 99),
+        answered_p50=percentile(answered, 50),
+        answered_p99=percentile(answered, 99),
+    )
+    record.delayed(delays)
+    wrong = len(load.wrong(await stage.platform.orders()))
+    targets: list[Target] = [at_most(f"{letter}, {rate:g}/s, {delays.platform}: orders wrong", 0, wrong)]
+    if most_ms is not None:
+        what = f"{letter}, {rate:g}/s, {delays.platform}: p99 from publishing to the answer"
+        targets.append(at_most(what, most_ms, delays.answered_p99, " ms"))
+
+    record.judge(*targets)
+
+
+async def _observed(
+    stage: Stage, load: Load, rate: float, latency_s: Latency
+) -> tuple["array[float]", dict[int, list[Change]]]:
+    """When each event was published, and what the platform did to each order."""
+    await stage.platform.reset(latency_s=latency_s, keep_history=True)
+    async with running(stage.start_worker()) as worker, stage.queues.feeder() as feeder:
+        await worker.until_logged("broker.consuming")
+        published = await feeder.pace(load, rate)
+        await stage.queues.until_taken()
+        assert await worker.end(signal.SIGTERM) == 0
+    answered = {call["number"]: _answered_wall_s(call) for call in await stage.platform.calls()}
+    changes: dict[int, list[Change]] = defaultdict(list)
+    for change in await stage.platform.history():
+        changes[change["order_id"]].append((change["wall_s"], answered[change["call"]], change["after"]["status"]))
+    return published, changes
+
+
+def _answered_wall_s(call: dict[str, Any]) -> float:
+    return float(call["wall_s"] + call["answered_s"] - call["started_s"])
+
+
+def _delays_ms(
+    load: Load, published: "array[float]", changes: dict[int, list[Change]]
+) -> tuple[list[float], list[float]]:
+    """For each event but the first few: until it, or a newer one of its order, was applied and answered."""
+    applied, answered = [], []
+    for place, (event, moment) in enumerate(zip(load, published, strict=True)):
+        first = next(each for each in changes[event.order_id] if each[2] >= FIRST_STATUS + event.number)
+        if place >= WARMING_UP:
+            applied.append((first[0] - moment) * 1000)
+            answered.append((first[1] - moment) * 1000)
+    return applied, answered
