@@ -117,7 +117,7 @@ class Stage:
         platform_cpu_s = self.platform.work_cpu_s
         state: dict[str, Any] = await self.platform.state()
         count, entries = calls_of(state)
-        wrong = load.wrong(await self.platform.orders()) if calls else []
+        wrong = await self.platform.wrong(load) if calls else []
         return Figures(
             name=name,
             load=load.name,

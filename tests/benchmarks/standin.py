@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from tests.benchmarks.loads import Load
 from tests.benchmarks.program import Program, running
 
 LATENCY_S = 0.02
@@ -52,18 +53,24 @@ class Platform:
         async with self._session.get(self.addresses["sim_url"] + "state") as response:
             return dict(await response.json())
 
-    async def orders(self) -> dict[int, dict[str, Any]]:
-        """What every order says now."""
-        return {order["id"]: order for order in await self._lines("orders")}
+    async def wrong(self, load: Load) -> list[int]:
+        """The orders that do not say what their newest event wants, also those that were never seen."""
+        unseen = set(load.newest)
+        async for order in self._each("orders"):
+            if load.is_right(order):
+                unseen.discard(order["id"])
+        return sorted(unseen)
 
     async def calls(self) -> list[dict[str, Any]]:
         """Its last 10,000 calls."""
-        return await self._lines("calls")
+        return [call async for call in self._each("calls")]
 
     async def history(self) -> list[dict[str, Any]]:
         """Every change since the last ``reset(keep_history=True)``."""
-        return await self._lines("history")
+        return [change async for change in self._each("history")]
 
-    async def _lines(self, what: str) -> list[dict[str, Any]]:
+    async def _each(self, what: str) -> AsyncIterator[dict[str, Any]]:
+        """One after the other: there may be a million."""
         async with self._session.get(self.addresses["sim_url"] + what) as response:
-            return [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
+            async for line in response.content:
+                yield msgspec.json.decode(line)

@@ -41,7 +41,7 @@ async def test_kill_9_at_random_moments_changes_no_final_state(stage: Stage, rec
         await worker.until_logged("broker.consuming")
         await stage.queues.until_taken(steady_s=2.0)
         assert await worker.end(signal.SIGTERM) == 0
-    wrong = load.wrong(await stage.platform.orders())
+    wrong = await stage.platform.wrong(load)
     left = await stage.queues.left()
     state = await stage.platform.state()
     calls, entries = calls_of(state)

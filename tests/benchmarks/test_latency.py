@@ -56,7 +56,7 @@ async def test_events_reach_the_platform_soon(
         answered_p99=percentile(answered, 99),
     )
     record.delayed(delays)
-    wrong = len(load.wrong(await stage.platform.orders()))
+    wrong = len(await stage.platform.wrong(load))
     targets: list[Target] = [at_most(f"{letter}, {rate:g}/s, {delays.platform}: orders wrong", 0, wrong)]
     if most_ms is not None:
         what = f"{letter}, {rate:g}/s, {delays.platform}: p99 from publishing to the answer"
