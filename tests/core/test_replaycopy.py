@@ -185,13 +185,13 @@ def test_setting_the_time_takes_the_old_one_off() -> None:
     later = Edits({"occurred_at": "2026-11-21T11:00:00Z"})
     body = b'{"id":46140199,"status":4,"sequence":9,"occurred_at":"2026-11-21T09:00:00Z"}'
 
-    assert accepted(handed_over(replay_copy(letter, TICKET, body=body, edits=later))).version[:2] == (
+    assert accepted(handed_over(replay_copy(letter, TICKET, body=body, edits=later))).version.when == (
         NOW_US - 3_600_000_000,
         3,
     )
     sequence = replay_copy(letter, TICKET, body=body, edits=Edits({"sequence": 9}))
-    assert accepted(handed_over(sequence)).version[:2] == (NOW_US, 9)
-    assert accepted(handed_over(replay_copy(letter, TICKET, body=body))).version[:2] == (NOW_US, 3)
+    assert accepted(handed_over(sequence)).version.when == (NOW_US, 9)
+    assert accepted(handed_over(replay_copy(letter, TICKET, body=body))).version.when == (NOW_US, 3)
 
 
 def test_only_an_allowed_replay_says_so() -> None:

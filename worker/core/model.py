@@ -14,7 +14,7 @@ after they were made.
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -22,7 +22,7 @@ Scalar = str | int | float | bool | None
 Fields = Mapping[str, Scalar]
 
 
-class Version(NamedTuple):
+class Version(Struct, frozen=True, order=True, array_like=True, gc=False):
     """Total order of the updates of one order: compare two of them with ``<``.
 
     ``time_us`` is when the event happened (microseconds since 1970, UTC; finer digits are cut off), ``sequence`` breaks
@@ -33,6 +33,11 @@ class Version(NamedTuple):
     sequence: int
     first_seen_us: int
     message_id: str
+
+    @property
+    def when(self) -> tuple[int, int]:
+        """What the producer said: time and sequence."""
+        return self.time_us, self.sequence
 
 
 class Properties(Struct, eq=False, kw_only=True, gc=False):
