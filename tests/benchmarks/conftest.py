@@ -14,7 +14,7 @@ from worker.adapters.privatebroker import PrivateBroker
 @pytest.fixture
 async def stage(broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[Stage]:
     """Empty queues and a platform without orders."""
-    async with Stage.set_up(broker.url, tmp_path) as ready:
+    async with Stage.set_up(broker, tmp_path) as ready:
         yield ready
 
 

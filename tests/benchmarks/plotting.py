@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from tests.benchmarks.figures import Median
 from tests.benchmarks.record import Delays, Growth, Record
+from tests.benchmarks.runs import BARE, BASELINE
 
 Panel = Callable[[Axes], None]
 WIDTH_IN = 7.0
@@ -31,8 +32,8 @@ def panels_of(record: Record) -> list[Panel]:
     """What there is to show."""
     panels: list[Panel] = []
     if record.medians:
-        panels.append(_bars(record.medians, "CPU s per 100,000 events", lambda each: each.cpu_per_100k_s))
-        panels.append(_bars(record.medians, "events/s", lambda each: each.rate))
+        panels.append(_bars(record.medians, "CPU s per 100,000 events", lambda each: each.cpu_per_100k_s, least=0.1))
+        panels.append(_bars(record.medians, "events/s", lambda each: each.rate, least=100))
     axes = dict.fromkeys(row.axis for row in record.growth)
     panels += [_growth(axis, [row for row in record.growth if row.axis == axis]) for axis in axes]
     if record.delays:
@@ -40,13 +41,17 @@ def panels_of(record: Record) -> list[Panel]:
     return panels
 
 
-def _bars(medians: Sequence[Median], title: str, value: Callable[[Median], float]) -> Panel:
+def _bars(medians: Sequence[Median], title: str, value: Callable[[Median], float], *, least: float) -> Panel:
+    """``least`` is where the scale begins: without it the smallest bar would look like none."""
+
     def draw(axes: Axes) -> None:
         names = [f"{each.name}, {each.load}" for each in medians]
         values = [value(each) for each in medians]
-        bars = axes.barh(names, values)
-        axes.bar_label(bars, labels=[f"{each:,.3g}" for each in values], fontsize=7, padding=2)
+        colours = ["tab:gray" if each.name in (BARE, BASELINE) else "tab:blue" for each in medians]
+        bars = axes.barh(names, values, color=colours)
+        axes.bar_label(bars, labels=[f"{each:,.{0 if each > 100 else 2}f}" for each in values], fontsize=7, padding=2)
         axes.set_xscale("log")  # the yardsticks are ten times away and more
+        axes.set_xlim(min(least, *values), 2 * max(values))
         axes.invert_yaxis()
         axes.tick_params(labelsize=7)
         axes.set_title(f"{title} (log scale)")

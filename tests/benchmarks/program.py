@@ -22,6 +22,12 @@ DEADLINE_S = 60.0
 POLL_S = 0.01
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system seconds of a process so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 class Program:
     """``python -m MODULE ...`` with only the given variables of ours; stdout and stderr go to files in ``folder``."""
 
@@ -50,8 +56,7 @@ class Program:
     def cpu_s(self) -> float:
         """User and system seconds so far, or of its whole life."""
         if self.returncode is None:
-            user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-            self._cpu_s = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+            self._cpu_s = cpu_seconds(self._process.pid)
         return self._cpu_s
 
     @property

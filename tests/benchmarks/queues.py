@@ -6,35 +6,42 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import aio_pika
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel
 
 from tests.benchmarks.feeding import Feeder
 from tests.benchmarks.loads import Event
+from tests.benchmarks.program import cpu_seconds
 from tests.support.broker import unique_topology
 from worker.adapters.amqp.connection import dial
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.privatebroker import PrivateBroker
 from worker.config import Settings
 
 DEADLINE_S = 3600.0
 LOOK_EVERY_S = 0.02
+RESTING_S = 0.25
+RESTING_SHARE = 0.1
+"""Of one CPU: less than that and the broker has nothing left to write."""
+RESTING_LOOKS = 60
 
 
 class Queues:
     """The producers' side of one topology, and a look at its queues."""
 
     def __init__(
-        self, url: str, connection: aio_pika.abc.AbstractConnection, channel: AbstractChannel, names: Topology
+        self, broker: PrivateBroker, connection: AbstractConnection, channel: AbstractChannel, names: Topology
     ) -> None:
-        self.url = url
+        self.url = broker.url
         self.names = names
+        self._broker_pid = broker.pids[0]
         self._connection = connection
         self._channel = channel
 
     @classmethod
     @asynccontextmanager
-    async def made(cls, url: str, *, partitions: int = 1) -> AsyncIterator["Queues"]:
+    async def made(cls, broker: PrivateBroker, *, partitions: int = 1) -> AsyncIterator["Queues"]:
         """Declare them as the worker does with its defaults, and delete them in the end."""
         defaults = Settings.model_fields
         names = unique_topology(
@@ -42,11 +49,11 @@ class Queues:
             delivery_limit=defaults["delivery_limit"].default,
             partitions=partitions,
         )
-        connection = await dial(url, name="benchmark", heartbeat_s=60, timeout_s=10.0)
+        connection = await dial(broker.url, name="benchmark", heartbeat_s=60, timeout_s=10.0)
         try:
             await declare(connection, names)
             assert connection.transport is not None
-            queues = cls(url, connection, await connection.transport.connection.channel(), names)
+            queues = cls(broker, connection, await connection.transport.connection.channel(), names)
             yield queues
             await queues.delete()
         finally:
@@ -60,13 +67,22 @@ class Queues:
             await self._channel.exchange_delete(exchange.name)
 
     async def publish(self, events: Iterable[Event]) -> None:
-        """Publish, each confirmed."""
+        """Publish, each confirmed, and let the broker rest."""
         async with self.feeder() as feeder:
             await feeder.publish(events)
+        await self.until_put_away()
 
     def feeder(self) -> AbstractAsyncContextManager[Feeder]:
         """A producer of its own."""
         return Feeder.open(self.url, self.names.exchanges[0].name)
+
+    async def until_put_away(self) -> None:
+        """Wait until the broker is done with what was published: quorum queues go on writing it for seconds."""
+        for _ in range(RESTING_LOOKS):
+            before_s = cpu_seconds(self._broker_pid)
+            await asyncio.sleep(RESTING_S)
+            if cpu_seconds(self._broker_pid) - before_s < RESTING_SHARE * RESTING_S:
+                return
 
     async def ready(self) -> tuple[int, int]:
         """Ready messages of the work queues, and the fewest consumers that one of them has, as the broker counts."""

@@ -18,6 +18,7 @@ from tests.benchmarks.program import Program, running
 from tests.benchmarks.queues import DEADLINE_S, Queues
 from tests.benchmarks.standin import LATENCY_S, Latency, Platform
 from tests.support import generation
+from worker.adapters.privatebroker import PrivateBroker
 from worker.config import Settings, variable
 from worker.simulator.options import Options
 
@@ -41,9 +42,9 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def set_up(cls, amqp_url: str, folder: Path, *, partitions: int = 1) -> AsyncIterator["Stage"]:
+    async def set_up(cls, broker: PrivateBroker, folder: Path, *, partitions: int = 1) -> AsyncIterator["Stage"]:
         """Empty queues and a platform without orders."""
-        async with Queues.made(amqp_url, partitions=partitions) as queues, Platform.start(folder) as platform:
+        async with Queues.made(broker, partitions=partitions) as queues, Platform.start(folder) as platform:
             yield cls(folder=folder, queues=queues, platform=platform)
 
     def start_worker(self, name: str = "worker", **settings: str) -> Program:

@@ -150,7 +150,7 @@ def test_a_picture_is_drawn_of_whatever_was_measured(record: Record, tmp_path: P
 async def test_producers_for_load_are_confirmed_one_by_one(broker: PrivateBroker) -> None:
     """What was published is in the queue when publishing is over."""
     load = zipf("C", events=2_500, seed=1)
-    async with Queues.made(broker.url) as queues:
+    async with Queues.made(broker) as queues:
         await queues.publish(load)
 
         assert await queues.left() == len(load)
@@ -159,7 +159,7 @@ async def test_producers_for_load_are_confirmed_one_by_one(broker: PrivateBroker
 @pytest.mark.broker
 async def test_a_message_that_no_queue_takes_spoils_the_measurement(broker: PrivateBroker) -> None:
     """The broker closes the channel of a producer whose exchange is gone."""
-    async with Queues.made(broker.url) as queues:
+    async with Queues.made(broker) as queues:
         await queues.delete()  # twice is harmless
         with pytest.raises(BaseExceptionGroup) as caught:
             async with asyncio.timeout(10):

@@ -70,7 +70,7 @@ async def test_more_partitions(broker: PrivateBroker, record: Record, tmp_path: 
         folder = tmp_path / str(count)
         folder.mkdir()
         journal_url = f"sqlite:///{folder / 'journal.db'}"
-        async with Stage.set_up(broker.url, folder, partitions=count) as stage:
+        async with Stage.set_up(broker, folder, partitions=count) as stage:
             load = zipf("C", events=EVENTS, seed=1)
             steps.append((count, [await stage.worker(load, journal_url=journal_url)]))
 
