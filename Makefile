@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NEWEST := 4.3
 DOCKER ?= docker
 COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
-BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly
+BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly -o faulthandler_timeout=7200
 PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
 
 .DEFAULT_GOAL := help

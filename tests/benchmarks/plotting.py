@@ -78,7 +78,7 @@ def _growth(axis: str, rows: Sequence[Growth]) -> Panel:
 
 def _delays(delays: Sequence[Delays]) -> Panel:
     def draw(axes: Axes) -> None:
-        names = [f"{each.load}, {each.rate:g}/s, {each.platform}" for each in delays]
+        names = [f"{each.name}, {each.load}, {each.rate:g}/s, {each.platform}" for each in delays]
         axes.barh(names, [each.answered_p99 for each in delays], label="p99", color="tab:orange")
         axes.barh(names, [each.answered_p50 for each in delays], label="p50", color="tab:blue")
         axes.invert_yaxis()

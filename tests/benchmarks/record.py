@@ -22,15 +22,8 @@ from tests.support import generation
 
 VARIABLE = "BENCH_RESULTS"
 LATENCY_HEADS = (
-    "load",
-    "events/s",
-    "stand-in takes",
-    "events",
-    "applied p50",
-    "applied p99",
-    "answered p50",
-    "answered p99",
-)
+    "run", "load", "events/s", "stand-in takes", "events", "applied p50", "applied p99", "answered p50", "answered p99",
+)  # fmt: skip
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +46,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds from publishing until the platform had applied an event, and until it had answered that call."""
 
+    name: str
     load: str
     rate: float
     platform: str
@@ -66,7 +60,14 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
     def cells(self) -> tuple[str, ...]:
         """As ``LATENCY_HEADS`` has them."""
         times = (self.applied_p50, self.applied_p99, self.answered_p50, self.answered_p99)
-        return (self.load, f"{self.rate:g}", self.platform, f"{self.events:,}", *(f"{each:.1f} ms" for each in times))
+        return (
+            self.name,
+            self.load,
+            f"{self.rate:g}",
+            self.platform,
+            f"{self.events:,}",
+            *(f"{each:.1f} ms" for each in times),
+        )
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ the platform, is part of what a run came to: whoever asked for it judges that.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,27 +84,32 @@ class Stage:
         seconds = program.wall_s("worker.stopped") - program.wall_s("broker.consuming")
         return await self._figures(name, load, program, seconds, peak_mb)
 
+    def start_bare(self, events: int) -> Program:
+        """Start aio-pika's bare loop; it ends by itself after so many events."""
+        arguments = (self.queues.url, self.queues.names.work_queue, str(events), str(PREFETCH))
+        return Program(self.folder, "bare", "tests.benchmarks.bare", *arguments)
+
+    def start_baseline(self, events: int) -> Program:
+        """Start one call per message; it ends by itself after so many events."""
+        addresses = self.platform.addresses
+        urls = (addresses["oauth_url"], addresses["graphql_url"])
+        arguments = (self.queues.url, self.queues.names.work_queue, *urls, str(events))
+        return Program(self.folder, "baseline", "tests.benchmarks.baseline", *arguments)
+
     async def bare(self, load: Load) -> Figures:
         """The same queue, consumed and acknowledged by aio-pika, one by one."""
-        arguments = (self.queues.url, self.queues.names.work_queue, str(len(load)), str(PREFETCH))
-        return await self._yardstick(BARE, load, "tests.benchmarks.bare", *arguments, calls=False)
+        return await self._yardstick(BARE, load, self.start_bare, calls=False)
 
     async def baseline(self, load: Load) -> Figures:
         """The same platform and queue, one call per message."""
-        addresses = self.platform.addresses
-        arguments = (
-            self.queues.url,
-            self.queues.names.work_queue,
-            addresses["oauth_url"],
-            addresses["graphql_url"],
-            str(len(load)),
-        )
-        return await self._yardstick(BASELINE, load, "tests.benchmarks.baseline", *arguments)
+        return await self._yardstick(BASELINE, load, self.start_baseline)
 
-    async def _yardstick(self, name: str, load: Load, module: str, *arguments: str, calls: bool = True) -> Figures:
+    async def _yardstick(
+        self, name: str, load: Load, start: Callable[[int], Program], *, calls: bool = True
+    ) -> Figures:
         await self.platform.reset()
         await self.queues.publish(load)
-        async with running(Program(self.folder, "yardstick", module, *arguments)) as program:
+        async with running(start(len(load))) as program:
             await program.until_printed()
             program.mark()
             peak_mb = await _peak_until_ended(program)

@@ -39,7 +39,7 @@ def record() -> Record:
     made.grew("backlog", [(10_000, [run()]), (100_000, [run()])])
     made.delayed(
         Delays(
-            load="A", rate=10.0, platform="20 ms", events=200,
+            name="worker", load="A", rate=10.0, platform="20 ms", events=200,
             applied_p50=10.0, applied_p99=20.0, answered_p50=22.0, answered_p99=24.0,
         )
     )  # fmt: skip
