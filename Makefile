@@ -11,7 +11,7 @@ BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly -o fault
 PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-growth bench-core bench-table ci lock
+.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-main bench-growth bench-core bench-table ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ chaos: $(STAMP) ## load and random faults, then a verdict: MINUTES=30, SEED=7 fo
 
 bench: $(STAMP) ## measure beside one call per message and a bare loop: ROUNDS=5 EVENTS=100000 BENCH_RESULTS=folder
 	$(BENCH) -s tests/benchmarks
+
+bench-main: $(STAMP) ## of that, only the three loads side by side
+	$(BENCH) -s tests/benchmarks/test_main_job.py
 
 bench-growth: $(STAMP) ## what an event costs as work grows, up to a backlog of 3,000,000: most of an hour
 	BENCH_GROWTH=1 $(BENCH) -s tests/benchmarks/test_growth.py
