@@ -108,8 +108,8 @@ bench: $(STAMP) ## measure beside one call per message and a bare loop: ROUNDS=5
 bench-main: $(STAMP) ## of that, only the three loads side by side
 	$(BENCH) -s tests/benchmarks/test_main_job.py
 
-bench-growth: $(STAMP) ## what an event costs as work grows, up to a backlog of 3,000,000: most of an hour
-	BENCH_GROWTH=1 $(BENCH) -s tests/benchmarks/test_growth.py
+bench-growth: $(STAMP) ## what an event costs as work grows, up to a backlog of LARGEST=3000000: most of an hour
+	BENCH_GROWTH=$(or $(LARGEST),3000000) $(BENCH) -s tests/benchmarks/test_growth.py
 
 bench-core: $(STAMP) ## the parts that run for every event, by themselves
 	$(BENCH) --benchmark-columns=min,median,iqr,rounds tests/benchmarks/test_core.py

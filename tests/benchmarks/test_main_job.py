@@ -44,7 +44,7 @@ async def test_the_worker_is_ahead_of_whatever_a_user_would_write(stage: Stage, 
 
     ahead = ("behind", "ahead")
     rate, cpu = ahead[ours.rate > FIELD_RATE], ahead[ours.cpu_per_100k_s < FIELD_CPU_S]
-    record.say(*FIELD, f"  this worker: {rate} of them in events/s, {cpu} in CPU seconds")
+    record.say(*FIELD, f"  this worker is {rate} in events/s, {cpu} in CPU seconds")
     record.judge(none_wrong(ours), *(_targets(letter, ours, loop, single) if letter != "B" else ()))
 
 
