@@ -36,7 +36,7 @@ def a_journal_that_ends_with_its_process(patch: Patch) -> None:
 
     def forgetful(self: SimJournal, *args: Any) -> None:
         begin(self, *args)
-        self._orders, self._open = type(self._orders)(), {}
+        self._resting, self._open = {}, {}
 
     patch.setattr(SimJournal, "__init__", forgetful)
 
