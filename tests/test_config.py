@@ -100,6 +100,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "ADMIN_PORT": "8080",
         "ADMIN_TOKEN": "",
         "TRACING": "off",
+        "EVENT_LOOP": "auto",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
         "SECRETS_DIR": "",
