@@ -66,6 +66,11 @@ class Queues:
         for exchange in self.names.exchanges:
             await self._channel.exchange_delete(exchange.name)
 
+    async def purge(self) -> None:
+        """Drop what is left in them."""
+        for queue in self.names.queues:
+            await self._channel.queue_purge(queue.name)
+
     async def publish(self, events: Iterable[Event]) -> None:
         """Publish, each confirmed, and let the broker rest."""
         async with self.feeder() as feeder:

@@ -90,6 +90,7 @@ def test_an_order_that_misses_its_newest_event_is_wrong() -> None:
 
     assert load.is_right({"id": 1, **Event(1, 1).fields, "status_name": "Unknown"})
     assert load.is_right({"id": 2, **Event(2, 0).fields})
+    assert not load.is_right({"id": 3, **Event(3, 0).fields})
     assert not load.is_right({"id": 1, **Event(1, 0).fields})
     assert not load.is_right({"id": 1, **Event(1, 1).fields, "shipping_carrier": "Pigeon"})
 
@@ -154,6 +155,8 @@ async def test_producers_for_load_are_confirmed_one_by_one(broker: PrivateBroker
         await queues.publish(load)
 
         assert await queues.left() == len(load)
+        await queues.purge()
+        assert await queues.left() == 0
 
 
 @pytest.mark.broker
