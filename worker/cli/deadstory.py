@@ -22,7 +22,7 @@ MOST_PAGES = 10
 """Of the history of one order; a million events of one order are looked up with ``order-worker order``."""
 
 
-async def open_journal(settings: Settings, stack: AsyncExitStack) -> AnyJournal | None:
+async def open_journal(settings: Settings, stack: AsyncExitStack) -> "AnyJournal | None":
     """The durable journal. None where there is none now: then the queue is shown all the same."""
     if settings.journal_url == MEMORY:
         return None
