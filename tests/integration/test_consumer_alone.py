@@ -49,7 +49,7 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
     """
     assert consumer._current is not None
     unsettled = consumer.status.unsettled
-    async with consumer._turn, asyncio.timeout(DEADLINE_S):
+    async with consumer._keeper.turn, asyncio.timeout(DEADLINE_S):
         consumer._current.ledger.plan([[tag] for tag in tags])
         for tag in tags:
             # A reject: from RabbitMQ 4.3 on a nack is not counted.
@@ -57,8 +57,8 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
         while consumer.status.unsettled != unsettled:  # noqa: ASYNC110 - set aside, so nobody hears of them
             await asyncio.sleep(0.01)
     async with asyncio.timeout(DEADLINE_S):
-        await consumer._turn.acquire()  # turns are given in the order in which they were asked for
-        consumer._turn.release()
+        await consumer._keeper.turn.acquire()  # turns are given in the order in which they were asked for
+        consumer._keeper.turn.release()
 
 
 async def test_the_first_message_that_never_came_back_widens_the_consumer(

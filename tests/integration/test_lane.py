@@ -18,6 +18,7 @@ from worker.adapters.amqp import lane
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare
+from worker.adapters.amqp.receiving import Receiving
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker, free_ports
 
@@ -59,10 +60,10 @@ async def test_deliveries_come_past_the_library(
     """None reaches its channel; what was settled out of order, one by one, is gone from the queue."""
     by_the_library: list[object] = []
 
-    async def receive(_: Consumer, *arguments: object) -> None:
+    async def receive(_: Receiving, *arguments: object) -> None:
         by_the_library.append(arguments)
 
-    monkeypatch.setattr(Consumer, "_receive", receive)
+    monkeypatch.setattr(Receiving, "message", receive)
     await asyncio.gather(*(outside.publish(queues.exchanges[0].name, str(n), {"id": n}) for n in range(200)))
     async with consuming(broker.url, queues, sink) as (consumer, _):
         deliveries = await sink.until_count(200)
