@@ -19,12 +19,11 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
-from worker.adapters.amqp.connection import CLOSE_DEADLINE_S, dial
-from worker.adapters.amqp.deadline import within
+from worker.adapters.amqp.connection import dial, discard
 from worker.adapters.amqp.declaring import difference, is_hidden, is_missing, look, throwaway, verify
 from worker.adapters.amqp.topology import Argument, ExchangeSpec, QueueSpec, Topology
 from worker.core.brokerfindings import Difference, Found, Right
-from worker.core.errors import BrokerRefused, ConnectionLost
+from worker.core.errors import BrokerRefused
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +49,7 @@ async def connected(url: str, *, timeout_s: float) -> AsyncIterator[AbstractConn
     try:
         yield connection
     finally:
-        try:
-            async with within(CLOSE_DEADLINE_S, "closing the connection"):
-                await connection.close()
-        except ConnectionLost as error:
-            log.info("broker.close_failed", detail=str(error))
+        await discard(connection)
 
 
 def product(connection: AbstractConnection) -> Product:

@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from worker.adapters.amqp.connection import Link
+from worker.adapters.amqp.connection import Link, close_channel
 from worker.adapters.amqp.deadline import root_cause, within
 from worker.adapters.amqp.declaring import is_hidden
 from worker.adapters.amqp.generation import Company, Generation, Phase
@@ -218,18 +218,9 @@ class Keeper:
             await self._link.drop()
             return
         self.end(generation, "released")
-        try:
-            async with within(self._link.endpoint.rpc_timeout_s, "closing the consuming channel"):
-                await generation.channel.close()
-        except ConnectionLost as error:
-            # Then only the connection can give the messages back.
-            log.info("broker.close_failed", connection=self._link.name, detail=str(error))
-            await self._link.drop()
-        except BaseException:
-            # Released while it closes a channel that was lost: a close that is given up may not even be sent, and the
-            # channel would keep its messages, and its place as the single active consumer.
-            await self._link.drop()
-            raise
+        timeout_s = self._link.endpoint.rpc_timeout_s
+        # Left open, it would keep its messages, and its place as the single active consumer.
+        await close_channel(generation.channel, self._link, "closing the consuming channel", timeout_s=timeout_s)
 
     def _tell(self, error: Exception, attempt: int, wait_s: float) -> None:
         event = "broker.refused" if isinstance(error, BrokerRefused) else "broker.not_consuming"
