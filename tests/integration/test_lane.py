@@ -40,24 +40,27 @@ def raw(connection: object) -> aiormq.Connection:
 async def test_deliveries_come_past_the_library(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None reaches its channel; what was settled out of order, one by one, is gone from the queue."""
+    """None reaches its channel; what was settled out of order, one by one, is gone from the queue.
+
+    A quorum queue may forget acks that were written right before the channel is closed (seen on 4.3.6: of 101 frames
+    about 33 had an effect). That all were heeded shows in what comes in their place.
+    """
     by_the_library: list[object] = []
 
     async def receive(_: Receiving, *arguments: object) -> None:
         by_the_library.append(arguments)
 
     monkeypatch.setattr(Receiving, "message", receive)
-    await asyncio.gather(*(outside.publish(queues.exchanges[0].name, str(n), {"id": n}) for n in range(200)))
-    async with consuming(broker.url, queues, sink, prefetch=500) as (consumer, _):
-        deliveries = await sink.until_count(200)
-        status = consumer.status
+    await asyncio.gather(*(outside.publish(queues.exchanges[0].name, str(n), {"id": n}) for n in range(400)))
+    async with consuming(broker.url, queues, sink, prefetch=200) as (consumer, _):
+        deliveries = (await sink.until_count(200))[:200]
 
-        assert (status.fast_lane, status.unsettled) == (True, 200)
+        assert consumer.status.fast_lane
         assert await consumer.acknowledge(1, [[each.tag] for each in deliveries[100:]])
         assert await consumer.acknowledge(1, [[each.tag] for each in deliveries[:100]])
         assert consumer.counts["ack_frames"] == 101
-    await outside.until_ready(queues.work_queue, 0)
-    assert len({each.body for each in deliveries}) == 200
+        assert len({each.body for each in await sink.until_count(400)}) == 400
+    await outside.until_ready(queues.work_queue, 200)
     assert by_the_library == []
 
 
