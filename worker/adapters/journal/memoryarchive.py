@@ -72,10 +72,7 @@ class MemoryArchive:
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
-        old = 0
-        while self._told and old < limit and self._told[0][1][0].at_us < before_us:
-            old += len(self._told.popleft()[1])
-        self._rows_kept -= old
+        old = self._forget_rows(before_us, limit)
         letters = [
             letter.copy_id
             for letter in self._letters.values()
@@ -88,6 +85,13 @@ class MemoryArchive:
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
         return old + len(letters[:limit]) + len(replays[:limit])
+
+    def _forget_rows(self, before_us: int, limit: int) -> int:
+        old = {number for number, _ in islice(((n, row) for n, row in self._rows if row.at_us < before_us), limit)}
+        if old:
+            self._told = deque((number, (row,)) for number, row in self._rows if number not in old)
+            self._rows_kept = len(self._told)
+        return len(old)
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
