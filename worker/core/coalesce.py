@@ -76,10 +76,10 @@ class Coalescer:
 
     def add_all(self, updates: Iterable[Update], now: float) -> None:
         """Buffer updates that came together, in their order."""
-        lanes, ready = self._lanes, self._ready
+        lanes, ready, milestones = self._lanes, self._ready, self._milestones
         for update in updates:
             order_id = update.order_id
-            if order_id in lanes or self._milestones:
+            if order_id in lanes or update.fields.get("status") in milestones:
                 self.add(update, now)
                 continue
             # Nothing else is known of the order: the straight line of the usual case.
