@@ -1,11 +1,8 @@
 """The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection
-
-from worker.adapters.journal.archive import history_page, horizon_us, prune, sort_in
+from worker.adapters.journal.archive import history_page, horizon_us, prune
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.letters import (
     add_letters,
@@ -16,6 +13,7 @@ from worker.adapters.journal.letters import (
     remove_unseen,
     see_letters,
 )
+from worker.adapters.journal.packs import packed_page
 from worker.adapters.journal.replays import (
     add_pause,
     add_replay,
@@ -50,8 +48,6 @@ from worker.core.history import (
     Tally,
 )
 
-T = TypeVar("T")
-
 
 class SqlArchive:
     """Implements all ports of the journal but the ledger on a ``Database``."""
@@ -67,11 +63,12 @@ class SqlArchive:
 
     async def history(self, order_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, HistoryRow]]:
         """What happened to an order."""
-        return await self._sorted(lambda on: history_page(on, order_id, after, limit))
+        page = packed_page if self.database.is_sqlite else history_page
+        return await self.database.run(lambda on: page(on, order_id, after, limit))
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """One step of forgetting, in one short transaction."""
-        return await self._sorted(lambda on: prune(on, self._insert, before_us, limit))
+        return await self.database.run(lambda on: prune(on, self._insert, before_us, limit))
 
     async def horizon_us(self) -> int:
         """Behind the newest version that was forgotten."""
@@ -138,11 +135,11 @@ class SqlArchive:
 
     async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
         """The latest history row of the next places."""
-        return await self._sorted(lambda on: outcomes_page(on, replay_id, after, limit))
+        return await self.database.run(lambda on: outcomes_page(on, replay_id, after, limit))
 
     async def fates(self, replay_id: str) -> Mapping[Fate, int]:
         """How many of its messages met which fate last."""
-        return await self._sorted(lambda on: item_fates(on, replay_id))
+        return await self.database.run(lambda on: item_fates(on, replay_id))
 
     async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
         """The latest replays of a queue."""
@@ -163,14 +160,3 @@ class SqlArchive:
     async def holder(self, queue: str) -> Holder | None:
         """Who held it last."""
         return await self.database.run(lambda on: holder_of(on, queue), kind=Kind.SINGLE)
-
-    async def _sorted(self, work: Callable[[Connection], T]) -> T:
-        """With all of the history where it can be found."""
-        if not self.database.is_sqlite:
-            return await self.database.run(work)
-
-        def sorted_first(connection: Connection) -> T:
-            sort_in(connection)
-            return work(connection)
-
-        return await self.database.run(sorted_first)
