@@ -12,8 +12,6 @@ from worker.core.identity import Identity, identity
 from worker.core.journal import Values, merged
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
 
-Applied = Mapping[str, Version]
-
 
 def newest(updates: Iterable[Update]) -> dict[str, Update]:
     """Per field the update with the greatest version: what a merged call has to send."""
@@ -32,7 +30,7 @@ def merge_into(winners: dict[str, Update], update: Update) -> None:
             winners[name] = update
 
 
-def unsent(winners: Mapping[str, Update], known: Mapping[str, tuple[Version, Scalar]]) -> dict[str, Scalar]:
+def unsent(winners: Mapping[str, Update], known: Values) -> dict[str, Scalar]:
     """The fields and values that are newer than what is known to be applied: exactly these may be sent."""
     news: dict[str, Scalar] = {}
     for name, update in winners.items():
@@ -77,25 +75,23 @@ class KnownVersions:
 
     def standing(self, update: Update) -> AckReason | None:
         """Why there is nothing left to do for this update, or None if that is not known."""
-        values = self._orders.get(update.order_id)
-        if values is None:
-            return None
-        return standing(update, {name: version for name, (version, _) in values.items()})
+        known = self._orders.get(update.order_id)
+        return None if known is None else standing(update, known)
 
 
-def standing(update: Update, applied: Applied) -> AckReason | None:
+def standing(update: Update, known: Values) -> AckReason | None:
     """Why this update has nothing left to do, or None when one of its fields is newer than what is applied."""
-    return standing_of(update.fields, update.version, applied)
+    return standing_of(update.fields, update.version, known)
 
 
-def standing_of(fields: Fields, version: Version, applied: Applied) -> AckReason | None:
+def standing_of(fields: Fields, version: Version, known: Values) -> AckReason | None:
     """The same for fields and their version."""
     reason = AckReason.SUPERSEDED
     for name in fields:
-        known = applied.get(name)
-        if known is None or known < version:
+        applied = known.get(name)
+        if applied is None or applied[0] < version:
             return None
-        if known == version:
+        if applied[0] == version:
             reason = AckReason.DUPLICATE
     return reason
 
