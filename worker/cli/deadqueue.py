@@ -36,6 +36,9 @@ MOST_GIVEN = 1000
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Worn = Annotated[bool, typer.Option("--yes", help="Look even if the queue may drop messages that were seen too often.")]
 OfReason = Annotated[str | None, typer.Option("--reason", metavar="R", help="Only this reason, as `list` prints it.")]
+OfDetail = Annotated[
+    str | None, typer.Option("--detail", metavar="TEXT", help="Only with this detail, as `list --by detail` prints it.")
+]
 Orders = Annotated[list[int] | None, typer.Option("--order", metavar="ID", help="Only this order. Repeatable.")]
 MessageIds = Annotated[
     list[str] | None,
@@ -57,6 +60,7 @@ class Given:
 
     queue: str | None = None
     reason: str | None = None
+    detail: str | None = None
     orders: Sequence[int] | None = None
     message_ids: Sequence[str] | None = None
     since: str | None = None
@@ -70,6 +74,7 @@ class Given:
         return Sought(
             queue=self.queue or settings.dead_letter_queue,
             reason=self.reason,
+            detail=self.detail,
             order_ids=tuple(self.orders or ()),
             message_ids=tuple(self.message_ids or ()),
             since_us=None if self.since is None else moment_us(self.since, now_us=now_us),
@@ -81,6 +86,7 @@ def options_of(sought: Sought) -> list[str]:
     """The options that mean the same, with points in time instead of spans."""
     pairs: list[tuple[str, object]] = [
         ("--reason", sought.reason),
+        ("--detail", sought.detail),
         *(("--order", each) for each in sought.order_ids),
         *(("--message-id", each) for each in sought.message_ids),
         ("--since", None if sought.since_us is None else format_time(sought.since_us)),

@@ -19,6 +19,7 @@ from worker.cli.deadqueue import (
     AsJson,
     Given,
     MessageIds,
+    OfDetail,
     OfReason,
     Orders,
     Queue,
@@ -81,6 +82,7 @@ def export(
     target: Target,
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     message_id: MessageIds = None,
     since: Since = None,
@@ -91,7 +93,9 @@ def export(
 ) -> None:
     """Write dead letters to a file, oldest first, and leave the queue as it was. The file has everything of them."""
     settings = start()
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     sought = given.sought(settings)
     done = asyncio.run(_export(settings, sought, target, force=force, worn_too=yes))
     say(f"{done.chosen} of {done.looked} dead letters exported; everything is back in its place")
@@ -101,6 +105,7 @@ def export(
 def discard(
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     message_id: MessageIds = None,
     since: Since = None,
@@ -117,7 +122,9 @@ def discard(
     """
     settings = start()
     durable(settings)
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     sought = given.sought(settings)
     if not yes:
         _print_plan(sought, asyncio.run(_plan(settings, sought)), to_file=to_file, as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from worker.adapters.journal.opening import checked_journal
 from worker.cli.config import start
-from worker.cli.deadqueue import AsJson, Given, MessageIds, OfReason, Orders, Queue, Since, Until, durable
+from worker.cli.deadqueue import AsJson, Given, MessageIds, OfDetail, OfReason, Orders, Queue, Since, Until, durable
 from worker.cli.replayrun import carry_out, plan_it, sought_replay, write_planned
 from worker.cli.replayview import print_outcome, print_plan, print_status
 from worker.config import Settings
@@ -83,6 +83,7 @@ class Tempo:
 def replay(
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     since: Since = None,
     until: Until = None,
@@ -115,7 +116,9 @@ def replay(
     """
     settings = start()
     url = durable(settings)
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     tempo = Tempo(rate=rate, canary=canary, canary_wait=canary_wait, max_failures=max_failures)
     named = [each for each in (plan, resume, status) if each is not None]
     selecting = any((given != Given(), limit, set_, allow_terminal, keep_superseded, exchange, routing_key))
@@ -156,7 +159,7 @@ def _rate(text: str) -> float:
 
 def _selection(given: Given, settings: Settings) -> dict[str, Any]:
     sought = given.sought(settings)
-    names = ("queue", "reason", "order_ids", "message_ids", "since_us", "until_us")
+    names = ("queue", "reason", "detail", "order_ids", "message_ids", "since_us", "until_us")
     return {name: getattr(sought, name) for name in names}
 
 

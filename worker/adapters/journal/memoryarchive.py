@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
+from worker.core.audit import Deed
 from worker.core.errors import UsageError
 from worker.core.fields import INT64_MIN
 from worker.core.history import (
     DAY_US,
+    HOUR_US,
     Fate,
     GroupBy,
     HistoryRow,
@@ -40,6 +42,7 @@ class MemoryArchive:
         self._plans: dict[str, dict[int, ReplayItem]] = {}
         self._seen: dict[str, int] = {}
         self._holders: dict[str, Holder] = {}
+        self._deeds: deque[Deed] = deque(maxlen=ROWS_KEPT)
 
     def _take_down(self, record: BatchRecord) -> None:
         for row in record.history:
@@ -70,7 +73,10 @@ class MemoryArchive:
         replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
-        return len(old) + len(letters[:limit]) + len(replays[:limit])
+        deeds = [deed for deed in self._deeds if deed.at_us < before_us][:limit]
+        for deed in deeds:
+            self._deeds.remove(deed)
+        return len(old) + len(letters[:limit]) + len(replays[:limit]) + len(deeds)
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
@@ -217,6 +223,16 @@ class MemoryArchive:
         """Who held it last."""
         return self._holders.get(queue)
 
+    # -- audit --------------------------------------------------------------------------------------------------------
+
+    async def note(self, deed: Deed) -> None:
+        """Put down what somebody did."""
+        self._deeds.append(replace(deed, number=next(self._numbers)))
+
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """What people did, the latest first."""
+        return list(islice((deed for deed in reversed(self._deeds) if before is None or deed.number < before), limit))
+
 
 def _since(pause: Pause) -> tuple[int, str]:
     return pause.since_us, pause.kind
@@ -226,7 +242,11 @@ def _key(letter: IndexedLetter, by: GroupBy) -> str | int | None:
     match by:
         case GroupBy.REASON:
             return letter.reason
+        case GroupBy.DETAIL:
+            return letter.detail
         case GroupBy.ORDER:
             return letter.order_id
         case GroupBy.DAY:
             return letter.failed_us // DAY_US
+        case GroupBy.HOUR:
+            return letter.failed_us // HOUR_US
