@@ -26,7 +26,6 @@ from worker.cli.deadqueue import (
     Since,
     Until,
     Worn,
-    at_the_queue,
     print_json,
     print_table,
     say,
@@ -40,6 +39,7 @@ from worker.core.letterindex import indexed
 from worker.core.times import format_time
 from worker.journalports import LetterIndex
 from worker.ports import wall_us
+from worker.replay.reaching import at_the_queue
 
 COMPARE_S = 2.0
 """How long the broker may take to tell its count: the list does not need it."""

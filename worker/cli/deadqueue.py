@@ -1,13 +1,11 @@
 """What the sub-commands of ``order-worker dead`` share: their options, the selection, the way to queue and journal."""
 
-import asyncio
 import getpass
 import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,21 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.adapters.amqp.connection import Endpoint, Link
-from worker.adapters.amqp.deadletters import LIMIT_AT, DeadLetterQueue
-from worker.adapters.amqp.topology import QueueSpec, planned
 from worker.adapters.journal.memory import MEMORY
 from worker.cli.config import WIDTH
 from worker.config import Settings
-from worker.core.decode import EventSchema
-from worker.core.errors import ConnectionLost, UsageError
+from worker.core.errors import UsageError
 from worker.core.history import Sought
 from worker.core.span import moment_us
 from worker.core.times import format_time
-from worker.journalports import Holders
 from worker.ports import wall_us
+from worker.replay.reaching import worn_words
 
-WAIT_S = 30.0
 MOST_GIVEN = 1000
 """Orders and message ids of one selection."""
 
@@ -104,37 +97,6 @@ def this_tool(command: str) -> str:
     return f"{user}@{socket.gethostname()}, order-worker dead {command}, process {os.getpid()}"
 
 
-@asynccontextmanager
-async def at_the_queue(
-    settings: Settings, queue: str, *, holders: Holders | None = None, wait_s: float = WAIT_S
-) -> AsyncIterator[DeadLetterQueue]:
-    """The queue, connected. ConnectionLost where there is no broker within ``wait_s``."""
-    broker = settings.broker
-    link = Link(Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s), name="order-worker dead")
-    try:
-        try:
-            async with asyncio.timeout(wait_s):
-                await link.get()
-        except TimeoutError:
-            raise ConnectionLost(f"no broker within {wait_s:g} s") from None
-        yield DeadLetterQueue(link, _spec(settings, queue), holders=holders)
-    finally:
-        await link.close()
-
-
-def _spec(settings: Settings, queue: str) -> QueueSpec:
-    """The queue as we would declare it: only one that is so is known to have our delivery limit."""
-    plan = planned(settings.broker)
-    ours = next(each for each in plan.queues if each.name == plan.dead_queue)
-    return QueueSpec(name=queue, arguments=ours.arguments)
-
-
-def schema_of(settings: Settings) -> EventSchema:
-    """How events are read."""
-    event = settings.event
-    return EventSchema(event.extra_fields, event.ignore_fields, event.max_clock_skew_s)
-
-
 def durable(settings: Settings) -> str:
     """The journal's URL. Raises UsageError where it keeps nothing."""
     if settings.journal_url == MEMORY:
@@ -147,11 +109,8 @@ def durable(settings: Settings) -> str:
 
 def worn_text(queue: str, deliveries: int) -> str:
     """Why looking was refused, and what to do."""
-    return (
-        f"stopped: a message of {queue!r} was handed out {deliveries} times before, and the queue is not declared "
-        "as ours: its delivery limit may be 20, and beyond it the broker drops. Each look costs one, this one did "
-        f"too. From {LIMIT_AT} on --yes is needed; `rabbitmqctl list_queues name arguments policy` shows the limit"
-    )
+    limit = "`rabbitmqctl list_queues name arguments policy` shows the limit"
+    return f"{worn_words(queue, deliveries)} --yes is needed; {limit}"
 
 
 # -- what people see --------------------------------------------------------------------------------------------------

@@ -26,13 +26,11 @@ from worker.cli.deadqueue import (
     Since,
     Until,
     Worn,
-    at_the_queue,
     durable,
     options_of,
     print_json,
     print_table,
     say,
-    schema_of,
     shown_progress,
     this_tool,
     worn_text,
@@ -44,6 +42,7 @@ from worker.core.times import format_time
 from worker.deadletters import LetterSink, Selection, Synced, Taken
 from worker.exportfile import DiscardFile, ExportFile
 from worker.ports import Taking, wall_us
+from worker.replay.reaching import at_the_queue, schema_of
 
 STDOUT = "-"
 MOST_ROWS = 1000

@@ -10,7 +10,7 @@ import typer
 from worker.adapters.journal.opening import checked_journal
 from worker.cli.config import start
 from worker.cli.deadqueue import AsJson, Given, MessageIds, OfDetail, OfReason, Orders, Queue, Since, Until, durable
-from worker.cli.replayrun import carry_out, plan_it, sought_replay, write_planned
+from worker.cli.replayrun import carry_out, planned, sought_replay, write_planned
 from worker.cli.replayview import print_outcome, print_plan, print_status
 from worker.config import Settings
 from worker.core.errors import UsageError
@@ -20,6 +20,7 @@ from worker.replay.books import State
 from worker.replay.care import Ended
 from worker.replay.executing import Result
 from worker.replay.filing import LetterFile
+from worker.replay.reaching import home_of
 
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, the oldest of the index first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Carry it out; without it nothing is moved.")]
@@ -135,7 +136,7 @@ def replay(
     else:
         options = tempo.applied_to(
             Options(
-                exchange=exchange if exchange is not None else _home(settings, queue),
+                exchange=exchange if exchange is not None else home_of(settings, queue),
                 routing_key=routing_key,
                 limit=limit,
                 edits=tuple(set_ or ()),
@@ -163,11 +164,6 @@ def _selection(given: Given, settings: Settings) -> dict[str, Any]:
     return {name: getattr(sought, name) for name in names}
 
 
-def _home(settings: Settings, queue: str | None) -> str | None:
-    """Copies out of our own queue go where retries go; those of others' queues where their producers sent them."""
-    return settings.queue if queue in (None, settings.dead_letter_queue) else None
-
-
 async def _status(url: str, replay_id: str, *, as_json: bool) -> None:
     async with checked_journal(url) as journal:
         await print_status(journal, await sought_replay(journal, replay_id), as_json=as_json)
@@ -177,7 +173,7 @@ async def _plan(
     settings: Settings, url: str, options: Options, *, yes: bool, to_file: Path | None, as_json: bool
 ) -> None:
     async with checked_journal(url) as journal:
-        plan = await plan_it(journal, settings, options)
+        plan = await planned(journal, settings, options)
         if to_file is not None:
             await write_planned(journal, settings, plan.replay, to_file)
         if not yes:
@@ -185,9 +181,9 @@ async def _plan(
             return
         if not as_json:
             print_plan(plan, as_json=False, going_on=True)
-        planned = replace(plan.replay, state=State.PLANNED)
-        result = await carry_out(journal, settings, planned, options)
-        await print_outcome(journal, planned, result, plan=plan, as_json=as_json)
+        begun = replace(plan.replay, state=State.PLANNED)
+        result = await carry_out(journal, settings, begun, options)
+        await print_outcome(journal, begun, result, plan=plan, as_json=as_json)
     _leave(result)
 
 
