@@ -183,6 +183,11 @@ def console_conflicts(
             f"anybody who reaches {console_host} could replay and discard messages; have people log in, or listen on "
             "127.0.0.1",
         )
+    if not is_loopback(console_host) and not console_url:
+        yield Conflict(
+            ("console_host", "console_url"),
+            "a console that others reach answers only to the address that people type; say which (https, at a proxy)",
+        )
     if bool(console_proxy_header) != bool(console_proxy_from):
         yield Conflict(
             ("console_proxy_header", "console_proxy_from"),
