@@ -4,6 +4,7 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -188,9 +189,18 @@ async def test_no_token_is_ever_shown_or_noted(guarded: Guarded) -> None:
 # -- the proxy --------------------------------------------------------------------------------------------------------
 
 
+def proxied(network: str) -> dict[str, Any]:
+    """Settings of a console behind a proxy in this network."""
+    return {"console_proxy_header": "X-User", "console_proxy_from": (network,), "console_operators": ("kim",)}
+
+
 async def test_a_proxy_that_is_named_says_who_it_is() -> None:
     """Those who are named operate, others look."""
-    given = {"console_proxy_header": "X-User", "console_proxy_from": ("127.0.0.0/8",), "console_operators": ("kim",)}
+    given: dict[str, Any] = {
+        "console_proxy_header": "X-User",
+        "console_proxy_from": ("127.0.0.0/8",),
+        "console_operators": ("kim",),
+    }
     async with console(**given) as stage, stage.browser() as browser:
         kim = await browser.get("/now", headers={"X-User": "kim"})
         vic = await browser.get("/now", headers={"X-User": "vic"})
@@ -204,7 +214,11 @@ async def test_a_proxy_that_is_named_says_who_it_is() -> None:
 
 async def test_the_header_of_anybody_else_is_not_believed() -> None:
     """The network of the proxy is another one."""
-    given = {"console_proxy_header": "X-User", "console_proxy_from": ("10.0.0.0/8",), "console_operators": ("kim",)}
+    given: dict[str, Any] = {
+        "console_proxy_header": "X-User",
+        "console_proxy_from": ("10.0.0.0/8",),
+        "console_operators": ("kim",),
+    }
     async with console(**given) as stage, stage.browser() as browser:
         page = await browser.get("/now", headers={"X-User": "kim"})
 

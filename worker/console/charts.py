@@ -10,7 +10,9 @@ from worker.console.words import number
 
 WIDTH: Final = 240
 HEIGHT: Final = 48
-SPAN_S: Final = 3600.0
+LONGEST_S: Final = 3600.0
+SHORTEST_S: Final = 600.0
+"""What is known for a shorter time than that leaves the left side empty."""
 _TOP: Final = 4.0
 """Room for the line's width above the greatest value."""
 
@@ -20,15 +22,16 @@ Points = Sequence[tuple[float, float | None]]
 def chart(name: str, points: Points, *, now_s: float, unit: str = "") -> Markup:
     """A line with its area. ``points`` are (seconds since 1970, value), None where nobody knows. The title says in
     words what the line shows, for those who cannot see it."""
-    known = [(at_s, given) for at_s, given in points if given is not None and at_s >= now_s - SPAN_S]
+    known = [(at_s, given) for at_s, given in points if given is not None and at_s >= now_s - LONGEST_S]
     if not known:
         return Markup(
             '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{name}: nothing is known yet">'
             '<line class="chart-base" x1="0" y1="{h}" x2="{w}" y2="{h}"/></svg>'
         ).format(w=WIDTH, h=HEIGHT, name=name)
     most = max(given for _, given in known)
-    told = f"{name}, last hour: now {number(known[-1][1])}{unit}, most {number(most)}{unit}"
-    runs = [run for run in _runs(points, now_s=now_s, most=most or 1.0) if run]
+    span_s = min(max(now_s - known[0][0], SHORTEST_S), LONGEST_S)
+    told = f"{name}, last {round(span_s / 60)} min: now {number(known[-1][1])}{unit}, most {number(most)}{unit}"
+    runs = [run for run in _runs(points, now_s=now_s, span_s=span_s, most=most or 1.0) if run]
     return Markup(
         '<svg class="chart" viewBox="0 0 {w} {h}" preserveAspectRatio="none" role="img" aria-label="{told}">'
         "<title>{told}</title>{areas}{lines}"
@@ -42,11 +45,11 @@ def chart(name: str, points: Points, *, now_s: float, unit: str = "") -> Markup:
     )
 
 
-def _runs(points: Points, *, now_s: float, most: float) -> list[list[tuple[float, float]]]:
+def _runs(points: Points, *, now_s: float, span_s: float, most: float) -> list[list[tuple[float, float]]]:
     """The stretches in which something is known, as places in the picture."""
     runs: list[list[tuple[float, float]]] = [[]]
     for at_s, given in points:
-        x = WIDTH * (1 - (now_s - at_s) / SPAN_S)
+        x = WIDTH * (1 - (now_s - at_s) / span_s)
         if given is None or x < 0:
             runs.append([])
         else:

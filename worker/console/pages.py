@@ -78,6 +78,7 @@ class Pages:
             "value": words.value,
             "changes": words.changes,
             "line": words.on_one_line,
+            "detail": words.detail,
         }
         folder = files("worker.console").joinpath("static")
         self._static = {name: folder.joinpath(name).read_bytes() for name in STATIC}

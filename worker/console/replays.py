@@ -56,6 +56,11 @@ class Progress:
         return sorted(self.standing.fates.items(), key=lambda pair: (-pair[1], pair[0]))
 
     @property
+    def open(self) -> int:
+        """Messages that are still to go."""
+        return self.standing.states.get(ItemState.PLANNED, 0)
+
+    @property
     def waiting(self) -> int:
         """Copies that went out and have no outcome yet."""
         settled = sum(count for fate, count in self.standing.fates.items() if fate.disposition in ("ack", "dead"))
@@ -132,7 +137,7 @@ class ReplayPages:
             replay=replay,
             options=options,
             selection=Selection.of_options(options),
-            tallies=await self._runs.tallies(books, replay, progress.standing.total),
+            tallies=await self._runs.tallies(books, replay, progress.open),
             kinds=KIND_WORDS,
             rows=await _some(books, replay, after),
             first=after + 1,

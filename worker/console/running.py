@@ -78,10 +78,13 @@ class Runs:
         work = self._desk.works.start(Action.PLAN, job, by=person.name, target=replay.replay_id, takes_queue=False)
         return await self._soon(work)
 
-    async def tallies(self, books: Books, replay: Replay, total: int) -> Tallies | None:
-        """What would come of those that are still to go, as it was judged last. None: somebody has to ask for it."""
+    async def tallies(self, books: Books, replay: Replay, left: int) -> Tallies | None:
+        """What would come of those that are still to go (``left``), as it was judged last. None: somebody has to
+        ask for it, or none is left, or they are under way."""
+        if not left or self.running(replay.replay_id) is not None:
+            return None
         known = self._tallies.get(replay.replay_id)
-        if known is None and total <= JUDGED_AT_ONCE and replay.options.get("file") is None:
+        if known is None and left <= JUDGED_AT_ONCE and replay.options.get("file") is None:
             known = await self._judged(books, replay)
         return known
 

@@ -1,5 +1,6 @@
 """Numbers, times and values as people read them."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ _MINUTE_US: Final = 60_000_000
 _SECOND_US: Final = 1_000_000
 _THIN: Final = "\N{NARROW NO-BREAK SPACE}"
 LONGEST_VALUE: Final = 80
+_MICROS: Final = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\.\d{6}Z")
 
 
 def number(value: float | None) -> str:
@@ -47,9 +49,9 @@ def ago(micros: int, now_us: int) -> str:
 
 def _span(micros: int) -> str:
     for unit, size, above in (
-        ("s", _SECOND_US, 90 * _SECOND_US),
-        ("min", _MINUTE_US, 90 * _MINUTE_US),
-        ("h", HOUR_US, 36 * HOUR_US),
+        ("s", _SECOND_US, 2 * _MINUTE_US),
+        ("min", _MINUTE_US, 2 * HOUR_US),
+        ("h", HOUR_US, 2 * DAY_US),
     ):
         if micros < above:
             return f"{micros // size} {unit}"
@@ -84,6 +86,12 @@ def value(given: Scalar, limit: int = LONGEST_VALUE) -> str:
 def changes(fields: Mapping[str, Scalar]) -> list[tuple[str, str]]:
     """What an event wanted to change, name by name."""
     return [(name, value(given)) for name, given in fields.items()]
+
+
+def detail(text: str, limit: int = 500) -> str:
+    """A sentence of ours about a failure, with its times to the second."""
+    line = _MICROS.sub(r"\1 \2", on_one_line(text))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def on_one_line(text: str) -> str:

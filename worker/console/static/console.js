@@ -19,7 +19,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
 }
 
 // Relative times grow older.
-const units = [["s", 1e6, 90e6], ["min", 60e6, 5400e6], ["h", 3600e6, 129600e6], ["d", 86400e6, Infinity]];
+const units = [["s", 1e6, 120e6], ["min", 60e6, 7200e6], ["h", 3600e6, 172800e6], ["d", 86400e6, Infinity]];
 function ago(micros) {
   const distance = Date.now() * 1000 - micros;
   const [unit, size] = units.find(([, , above]) => Math.abs(distance) < above);
