@@ -1,6 +1,7 @@
 """A console at work on a loopback port, with a journal in memory and nobody at the broker; and a browser without a
 screen that speaks to it."""
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from worker.adapters.journal.memory import MemoryJournal
 from worker.config import Settings
 from worker.console.app import opened
 from worker.console.desk import Shelved
+from worker.console.live import STREAMS
 from worker.core.deadletter import DeadLetter
 from worker.core.decode import EventSchema
 from worker.core.errors import JournalUnavailable
@@ -86,6 +88,23 @@ class Browser:
         async with self.session.get(self.base + path, **more) as answer:
             return Page(answer.status, await answer.text(), answer.headers, str(answer.url))
 
+    async def over(self, path: str) -> None:
+        """Watch what is alive until it is over. Raises TimeoutError after 40 s."""
+        async with asyncio.timeout(40), self.session.get(self.base + path) as answer:
+            assert answer.status == 200, await answer.text()
+            async for line in answer.content:
+                if line == b"event: over\n":
+                    return
+
+    async def settled(self, page: "Page") -> "Page":
+        """The page once everything on it came to its end."""
+        for _ in range(20):
+            if (found := re.search(r'<(?:section|div)[^>]* data-live="([^"]+)"', page.text)) is None:
+                return page
+            await self.over(found[1])
+            page = await self.get(page.path)
+        raise AssertionError(f"{page.path} never settles")
+
     async def post(
         self, path: str, form: Mapping[str, str] | None = None, *, token: str | None = None, **more: Any
     ) -> Page:
@@ -101,7 +120,8 @@ class Browser:
 class Console:
     """One that is at work."""
 
-    def __init__(self, shelf: Shelf, depths: FakeDepths, base: str) -> None:
+    def __init__(self, shelf: Shelf, depths: FakeDepths, base: str, queue: str) -> None:
+        self.queue = queue
         self.shelf = shelf
         self.depths = depths
         self.base = base
@@ -122,7 +142,7 @@ class Console:
         """Put letters into the index."""
         schema = EventSchema({}, [])
         rows = [
-            indexed(letter, queue=QUEUE, update=decoded(letter, schema, now_us=NOW_US), now_us=NOW_US)
+            indexed(letter, queue=self.queue, update=decoded(letter, schema, now_us=NOW_US), now_us=NOW_US)
             for letter in letters
         ]
         await self.journal.add(rows)
@@ -139,15 +159,15 @@ class Console:
 async def console(shelf: Shelved | None = None, **given: Any) -> AsyncIterator[Console]:
     """At work until the end of the block. Settings as ``Settings`` takes them."""
     own, depths, port = Shelf(), FakeDepths(), free_port()
-    settings = Settings(
-        console_port=port, console_workers=(NOBODY_LISTENS,), amqp_url=("amqp://127.0.0.1:9/",), **given
-    )
+    known: dict[str, Any] = {"console_workers": (NOBODY_LISTENS,), "amqp_url": ("amqp://127.0.0.1:9/",), **given}
+    settings = Settings(console_port=port, **known)
     async with opened(settings, shelf or own, depths) as app:
         server = TestServer(app, host="127.0.0.1", port=port)
         await server.start_server()
         try:
-            yield Console(own, depths, f"http://127.0.0.1:{port}")
+            yield Console(own, depths, f"http://127.0.0.1:{port}", settings.dead_letter_queue)
         finally:
+            app[STREAMS].closing.set()
             await server.close()
 
 

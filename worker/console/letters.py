@@ -68,9 +68,11 @@ class LetterPages:
         by = GroupBy(request.query["by"]) if request.query.get("by") in set(GroupBy) else GroupBy.REASON
         books = await self._desk.books()
         sought = selection.sought(self._desk.queue, now_us)
-        tallies = await books.tallies(sought, by, limit=MOST_GROUPS)
-        total = await count_of(books, sought)
-        reasons = await books.tallies(Sought(queue=self._desk.queue), GroupBy.REASON, limit=MOST_GROUPS)
+        reasons, total = await self._counted(books, selection, sought)
+        if selection.anything and by is GroupBy.REASON:
+            tallies = reasons[:MOST_GROUPS]
+        else:
+            tallies = await books.tallies(sought, by, limit=MOST_GROUPS)
         return self._desk.pages.page(
             request,
             "dead.html",
@@ -81,7 +83,7 @@ class LetterPages:
             rows=[_group(selection, by, tally, total) for tally in tallies],
             total=total,
             all=sum(tally.count for tally in reasons),
-            reasons=[tally.key for tally in reasons],
+            reasons=[tally.key for tally in reasons[:MOST_GROUPS]],
             cut=len(tallies) == MOST_GROUPS,
         )
 
@@ -91,9 +93,8 @@ class LetterPages:
         after = number_in(request.query, "after")
         books = await self._desk.books()
         sought = selection.sought(self._desk.queue, now_us)
-        total = await count_of(books, sought)
+        reasons, total = await self._counted(books, selection, sought)
         letters = await books.page(sought, after=after, limit=ROWS + 1)
-        reasons = await books.tallies(Sought(queue=self._desk.queue), GroupBy.REASON, limit=MOST_GROUPS)
         return self._desk.pages.page(
             request,
             "letters.html",
@@ -103,7 +104,7 @@ class LetterPages:
             total=total,
             after=after,
             following=letters[ROWS - 1].seq if len(letters) > ROWS else None,
-            reasons=[tally.key for tally in reasons],
+            reasons=[tally.key for tally in reasons[:MOST_GROUPS]],
         )
 
     async def letter(self, request: web.Request) -> web.Response:
@@ -130,6 +131,13 @@ class LetterPages:
             query=Selection(messages=(found.copy_id,)).query(),
             is_dead=found.state is LetterState.DEAD,
         )
+
+    async def _counted(self, books: Books, selection: Selection, sought: Sought) -> tuple[Sequence[Tally], int]:
+        """All letters by reason, and how many match. Counting goes through all of them, so it is done no more often
+        than it has to be."""
+        reasons = await books.tallies(Sought(queue=self._desk.queue), GroupBy.REASON, limit=MOST_REASONS)
+        total = sum(tally.count for tally in reasons) if selection.anything else await count_of(books, sought)
+        return reasons, total
 
     async def _judged(self, books: Books, letters: Sequence[IndexedLetter]) -> list[LetterRow]:
         grounds = (await grounds_of(books, self._desk.settings))()

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from worker.console.desk import Desk, holder, who
+from worker.console.desk import WAIT_S, Desk, holder, who
 from worker.console.works import Work
 from worker.core.audit import Action
 from worker.core.deadletter import DeadLetter, letter_key
@@ -89,7 +89,7 @@ class LookPages:
             return not found
 
         queue = self._desk.queue
-        async with at_the_queue(self._desk.settings, queue, holders=await self._desk.books()) as there:
+        async with at_the_queue(self._desk.settings, queue, holders=await self._desk.books(), wait_s=WAIT_S) as there:
             look = await there.look(receive, holder=by)
         if look.worn:
             raise QueueWorn(

@@ -77,6 +77,7 @@ class Pages:
             "clock": words.clock,
             "value": words.value,
             "changes": words.changes,
+            "urlencode": words.in_address,
             "line": words.on_one_line,
             "detail": words.detail,
         }
@@ -100,7 +101,8 @@ class Pages:
     def fragment(self, request: web.Request, template: str, /, **told: object) -> str:
         """A part of a page, for pages that are alive."""
         text = self._environment.get_template(template).render(**self._common(request), **told)
-        return text.encode("utf-8", "backslashreplace").decode()  # foreign texts may hold lone surrogates
+        # Foreign texts may hold lone surrogates, which no answer can, and NUL, which no page may.
+        return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
     def static(self, name: str) -> web.Response:
         """One of our own files."""

@@ -102,7 +102,7 @@ class Selection:
     def query(self, **more: object) -> str:
         """The query of an address, with ``?``; empty for everything."""
         pairs = [*self.pairs, *((name, str(text)) for name, text in more.items() if text not in ("", None))]
-        return f"?{urlencode(pairs)}" if pairs else ""
+        return f"?{urlencode(pairs, errors='backslashreplace')}" if pairs else ""
 
     def narrowed(self, by: GroupBy, tally: Tally) -> "Selection":
         """To the letters of one group."""

@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import MultiDict, MultiMapping
 
 from worker import deadletters
-from worker.console.desk import Desk, holder, who
+from worker.console.desk import WAIT_S, Desk, holder, who
 from worker.console.letters import count_of
 from worker.console.live import stream
 from worker.console.selection import Selection
@@ -135,7 +135,7 @@ class TakingPages:
     async def _taking(self, by: str) -> AsyncIterator[Taking]:
         books: Books = await self._desk.books()
         async with (
-            at_the_queue(self._desk.settings, self._desk.queue, holders=books) as there,
+            at_the_queue(self._desk.settings, self._desk.queue, holders=books, wait_s=WAIT_S) as there,
             there.taking(by) as taking,
         ):
             yield taking

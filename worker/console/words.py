@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -97,6 +98,11 @@ def detail(text: str, limit: int = 500) -> str:
 def on_one_line(text: str) -> str:
     """Foreign text may hold characters that reorder what is around them, or that nobody sees."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def in_address(text: str) -> str:
+    """As a part of an address."""
+    return quote(text.encode("utf-8", "backslashreplace"), safe="")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

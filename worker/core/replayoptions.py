@@ -9,7 +9,7 @@ from worker.core.history import Sought
 
 CANARY_WAIT_S: Final = 300.0
 """How long the first copies may take until each has an outcome."""
-_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(?:/([sm]))?")
+_RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(?:/([sm]))?")
 _PER: Final = {None: 1.0, "s": 1.0, "m": 60.0}
 
 
