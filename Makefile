@@ -107,7 +107,7 @@ bench: $(STAMP) ## measure: events/s, batch fill, memory, against one call per m
 ci: check test-full ## what CI runs
 
 lock: $(STAMP) ## compile the hashed locks anew from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --group dev --extra otel -o requirements-dev.lock
-	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --extra otel -o requirements-otel.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --extra uvloop -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --group dev --extra otel --extra uvloop -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml --extra otel --extra uvloop -o requirements-otel.lock
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --group build -o requirements-build.lock

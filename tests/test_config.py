@@ -110,6 +110,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "CONSOLE_FILES": "order-worker-console",
         "PAYLOADS": "operator",
         "TRACING": "off",
+        "EVENT_LOOP": "auto",
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "info",
         "SECRETS_DIR": "",

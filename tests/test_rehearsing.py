@@ -98,9 +98,9 @@ class Hatch:
         """See ``ports.Intake``."""
         self.done.append("release")
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """See ``ports.Sink``."""
-        self.done.append(delivery.tag)
+        self.done.extend(delivery.tag for delivery in deliveries)
 
     def lost(self, generation: int) -> None:
         """See ``ports.Sink``."""
@@ -113,8 +113,8 @@ async def test_no_more_events_are_handed_over_than_were_asked_for() -> None:
     intake = LimitedIntake(hatch, books, 2)
     await intake.open(hatch)
     assert hatch.sink is not None
-    for tag in (1, 2, 3):
-        hatch.sink.deliver(make_delivery(tag=tag))
+    hatch.sink.deliver([make_delivery(tag=1)])
+    hatch.sink.deliver([make_delivery(tag=tag) for tag in (2, 3)])
     hatch.sink.lost(1)
     await intake.cancel()
     await intake.release()

@@ -54,7 +54,14 @@ async def run(settings: Settings) -> None:
 def _tell_start(settings: Settings) -> None:
     broker = settings.broker
     url = ",".join(map(shown, broker.urls))
-    log.info("worker.starting", version=version(DISTRIBUTION), queue=broker.queue, prefetch=broker.prefetch, url=url)
+    log.info(
+        "worker.starting",
+        version=version(DISTRIBUTION),
+        queue=broker.queue,
+        prefetch=broker.prefetch,
+        url=url,
+        event_loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
+    )
     if (allowed := settings.event.allowed) is not None:
         log.warning("worker.restricted", orders=len(allowed))
 

@@ -1,7 +1,8 @@
 """What arrives from the broker: decoded, entered into the books, and buffered or decided at once."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
 
 from worker.core.allowed import EVERY_ORDER, Allowed, not_allowed
 from worker.core.coalesce import Coalescer
@@ -48,8 +49,12 @@ class Arrivals:
         self._wake = wake
         self._clock = clock
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Decode and buffer one delivery."""
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """Decode and buffer what arrived."""
+        for delivery in deliveries:
+            self._deliver(delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
         # Not even decoded where it came back too often: that may be what it does harm in.
         decoded = self._crash_suspect(delivery) or self._schema.decode(delivery)
         now = self._clock()

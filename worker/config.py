@@ -29,6 +29,7 @@ from worker.core.settings import (
     BatchSettings,
     BrokerSettings,
     ConsoleSettings,
+    EventLoop,
     EventSettings,
     HashExchange,
     LogFormat,
@@ -310,6 +311,10 @@ class Settings(BaseSettings):
         default=TracingMode.OFF,
         description="otlp: traces go to an OpenTelemetry collector, as the standard variables OTEL_* say "
         "(OTEL_EXPORTER_OTLP_ENDPOINT, ...); needs the extra `otel`. off: none.",
+    )
+    event_loop: Annotated[EventLoop, Choice] = Field(
+        default=EventLoop.AUTO,
+        description="auto: uvloop where it is installed (extra `uvloop`), else asyncio. uvloop, asyncio: that one.",
     )
     log_format: Annotated[LogFormat, Choice] = Field(
         default=LogFormat.JSON, description="json: one object per line. console: lines for people."

@@ -43,8 +43,8 @@ class TokenSource(Protocol):
 class Sink(Protocol):
     """Where the intake puts what the broker hands over. Both methods are synchronous, quick, and never raise."""
 
-    def deliver(self, delivery: Delivery) -> None:
-        """A delivery arrived."""
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        """These arrived together, all on one channel, in this order."""
         ...
 
     def lost(self, generation: int) -> None:

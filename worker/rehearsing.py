@@ -139,10 +139,10 @@ class _LimitedSink:
         self._books = books
         self._most = most
 
-    def deliver(self, delivery: Delivery) -> None:
-        if self._most is None or self._books.read < self._most:
-            self._books.read += 1
-            self._sink.deliver(delivery)
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        wanted = deliveries if self._most is None else deliveries[: self._most - self._books.read]
+        self._books.read += len(wanted)
+        self._sink.deliver(wanted)
 
     def lost(self, generation: int) -> None:
         self._sink.lost(generation)

@@ -65,7 +65,9 @@ class Event:
 EVENTS: Mapping[str, Event] = MappingProxyType(
     {
         # the process
-        "worker.starting": Event("info", "The settings are good; connecting.", ("version", "queue", "prefetch", "url")),
+        "worker.starting": Event(
+            "info", "The settings are good; connecting.", ("version", "queue", "prefetch", "url", "event_loop")
+        ),
         "worker.restricted": Event(
             "warning", "Only ALLOW_ORDERS are sent; events of all other orders become dead letters.", ("orders",)
         ),

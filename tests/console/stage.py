@@ -96,6 +96,15 @@ class Browser:
                 if line == b"event: over\n":
                     return
 
+    async def until(self, path: str, words: str) -> "Page":
+        """The page of a replay once it says so. What is alive is watched before the page is read, so that no change is
+        missed. Raises TimeoutError after 40 s."""
+        async with asyncio.timeout(40), self.session.get(f"{self.base}{path}/live") as answer:
+            while words not in (page := await self.get(path)).words:
+                while (line := await answer.content.readline()) and not line.startswith(b"data"):
+                    pass
+            return page
+
     async def settled(self, page: "Page") -> "Page":
         """The page once everything on it came to its end."""
         for _ in range(20):

@@ -4,11 +4,11 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import make_delivery
 from tests.console.stage import Browser, Console, Page, console
@@ -106,11 +106,10 @@ async def test_a_replay_is_planned_first_and_then_carried_out(scene: Scene) -> N
 
     assert "1 would apply 1 superseded 1 would come straight back" in plan.words
     assert await scene.outside.ready(scene.names.dead_queue) == 3
-    page = await scene.browser.post(f"{plan.path}/start", {"canary": "0", "rate": "", "max_failures": ""})
+    await scene.browser.post(f"{plan.path}/start", {"canary": "0", "rate": "", "max_failures": ""})
     await scene.outside.until_ready(scene.names.work_queue, 1)
     await scene.outside.until_ready(scene.names.dead_queue, 1)
-    while "done" not in (page := await scene.browser.get(plan.path)).words:
-        await scene.browser.over(f"{plan.path}/live")
+    page = await scene.browser.until(plan.path, "done")
 
     assert "1 back at work 1 superseded, dropped 1 left in the queue" in page.words
     taken = await scene.outside.take(scene.names.work_queue)
@@ -139,8 +138,7 @@ async def test_a_replay_stops_in_good_order_and_goes_on(scene: Scene) -> None:
     async with scene.stage.browser() as other:
         second = await other.post("/dead/sync")
     stopped = await scene.browser.post(f"{plan.path}/stop")
-    while "Resume" not in (page := await scene.browser.get(plan.path)).words:
-        await scene.browser.over(f"{plan.path}/live")
+    page = await scene.browser.until(plan.path, "Resume")
     assert (second.status, stopped.status) == (409, 200)
     assert re.search("replay of .* is at the dead-letter queue; stop it, or wait", second.words)
     assert "2 of 6" in page.words

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from tests.builders import NOW_US
 from tests.console.stage import QUEUE, Console, console
@@ -29,7 +30,7 @@ async def poison(stage: Console) -> None:
         at_us=NOW_US, disposition="ack", reason="applied", order_id=7, message_id=EVIL, event_id=EVIL, detail=EVIL,
         fields={"shipping_carrier": EVIL}, version=version, batch_id=EVIL, worker=EVIL, status=1, status_name=EVIL,
     )  # fmt: skip
-    rows = [row, replace(row, disposition=EVIL, reason=EVIL, replay_id="r-1", replay_place=0)]
+    rows = [row, structs.replace(row, disposition=EVIL, reason=EVIL, replay_id="r-1", replay_place=0)]
     await stage.journal.record(BatchRecord(wall_us=NOW_US, history=rows))
     replay = Replay(
         replay_id="r-1", queue=QUEUE, author=EVIL, options={"queue": QUEUE, "reason": EVIL, "edits": [EVIL]},

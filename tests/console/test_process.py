@@ -73,8 +73,7 @@ async def test_killed_in_the_middle_of_a_replay_it_is_interrupted_and_resumed(
         interrupted = await browser.get(plan.path)
         await browser.post(f"{plan.path}/start", {"canary": "0", "rate": "", "max_failures": ""})
         await yard.outside.until_ready(queues.dead_queue, 0)
-        while "12 of 12" not in (page := await browser.get(plan.path)).words:
-            await browser.over(f"{plan.path}/live")
+        page = await browser.until(plan.path, "12 of 12")
         audit = await browser.get("/audit")
         process.terminate()
         assert await process.wait() == 0

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from alembic import command
 from alembic.config import Config
+from msgspec.structs import replace
 from sqlalchemy import Connection, text
 
 from tests.contract.journals import CLAIM_S, CLAIM_US, NOW, SECOND, AnyJournal, opened
@@ -233,7 +234,7 @@ async def test_pauses_replays_and_the_horizon_stay(old: AnyJournal, began_at: st
 
 async def test_an_upgraded_journal_is_worked_with(old: AnyJournal) -> None:
     """Claims, records and pruning do what they do on a new one."""
-    newer = {"status": (VERSION._replace(time_us=NOW + SECOND), 8)}
+    newer = {"status": (replace(VERSION, time_us=NOW + SECOND), 8)}
     claimed = await old.claim([QUIET], wall_us=NOW)
     outcome = OrderOutcome(revision=claimed[QUIET].revision, applied=newer)
     assert await old.record(BatchRecord(wall_us=NOW, orders={QUIET: outcome})) == {}

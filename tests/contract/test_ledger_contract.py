@@ -1,8 +1,7 @@
 """Claims, revisions and echoes, the same on every journal (``journalports.Ledger``, ``core/journal.py``)."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.contract.journals import (
     CLAIM_US,

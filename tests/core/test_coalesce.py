@@ -63,7 +63,7 @@ def test_merged_updates_cost_the_bytes_of_their_winners() -> None:
     """What is sent is one value per field."""
     small, large = make_update(1, status=4, at=1), make_update(1, carrier="x" * 100, at=2)
 
-    assert Entry(1, (small, small, large), 0.0).size == small.size + large.size
+    assert Entry(1, [small, small, large], 0.0).size == small.size + large.size
 
 
 # -- when a batch leaves ------------------------------------------------------------------------------------------
@@ -245,10 +245,10 @@ def test_what_goes_out_one_by_one_keeps_the_order_it_was_put_in() -> None:
     """Unmerged entries leave singly as soon as a call can start; newer updates are not merged into them."""
     buffer = filled(make_update(1, at=1, tag=1))
     popped(buffer)
-    singles = [Entry(1, (make_update(1, at=n, tag=n),), 0.0) for n in (3, 4)]
+    singles = [Entry(1, [make_update(1, at=n, tag=n)], 0.0) for n in (3, 4)]
     for single in singles:
         single.alone = True
-    rest = Entry(1, (make_update(1, at=2, tag=2),), 0.0)
+    rest = Entry(1, [make_update(1, at=2, tag=2)], 0.0)
     buffer.put_first(1, (*singles, rest))
     buffer.add(make_update(1, at=5, tag=5), 0.0)
     out = []
@@ -264,7 +264,7 @@ def test_what_goes_out_one_by_one_keeps_the_order_it_was_put_in() -> None:
 
 def test_an_entry_that_took_something_in_is_no_longer_the_one_that_was_refused() -> None:
     """A refusal speaks of values that were sent, not of what was merged in since."""
-    entry = Entry(1, (make_update(1, at=1, tag=1),), 0.0)
+    entry = Entry(1, [make_update(1, at=1, tag=1)], 0.0)
     entry.refused_at = 7
     entry.merge(make_update(1, at=2, tag=2))
 

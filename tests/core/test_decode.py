@@ -1,6 +1,5 @@
 """Decoding: what is accepted, what is refused and with which words."""
 
-import dataclasses
 import json
 import time
 import timeit
@@ -10,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.builders import EVENT, NOW_US, make_delivery, make_update
 from tests.core.event_cases import BAD, BAD_CLOUD, CLOUD, ENVELOPE, GOOD, GOOD_CLOUD, SCHEMA, accepted, refused
@@ -166,7 +166,7 @@ def test_built_updates_decode_to_themselves() -> None:
     built = make_update(7, status=8, carrier="DPD", at=1000.000001, sequence=3)
     decoded = accepted(built.delivery)
 
-    names = [field.name for field in dataclasses.fields(Update)]
+    names = [field.name for field in structs.fields(Update)]
     assert {name: getattr(decoded, name) for name in names} == {name: getattr(built, name) for name in names}
 
 

@@ -1,13 +1,13 @@
 """Our headers and the copies that carry them: what stays, what is left out and shown, and that all can be sent."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pamqp import decode as amqp_decode
 from pamqp import encode as amqp_encode
 

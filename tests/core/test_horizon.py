@@ -13,7 +13,7 @@ KNOWN = OrderRow(values={"status": (Version(1, -1, 1, "m"), 8)}, revision=7)
 
 
 def asked(*updates: Update, row: OrderRow = UNKNOWN, horizon: Horizon = AT_50) -> Request:
-    batch = Batch(id="b", seq=1, entries=(Entry(1, updates, 0.0),), reason=FlushReason.SIZE)
+    batch = Batch(id="b", seq=1, entries=(Entry(1, list(updates), 0.0),), reason=FlushReason.SIZE)
     return request_of(batch, {1: row}, horizon=horizon)
 
 

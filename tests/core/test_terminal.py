@@ -18,7 +18,7 @@ ALLOWED = {"ow-allow-terminal": True}
 
 def asked(*updates: Update, row: OrderRow = CANCELLED) -> Request:
     """What of one entry of order 1 is sent, held against this row."""
-    batch = Batch(id="b", seq=1, entries=(Entry(1, updates, 0.0),), reason=FlushReason.SIZE)
+    batch = Batch(id="b", seq=1, entries=(Entry(1, list(updates), 0.0),), reason=FlushReason.SIZE)
     return request_of(batch, {1: row}, TERMINAL)
 
 

@@ -396,6 +396,49 @@ def test_every_possible_reply_gets_exactly_one_verdict(report: CallReport, reque
     assert all(len(text) <= 300 for text in [judgement.detail, *[v.detail for v in judgement.items.values()]])
 
 
+numbers = st.sampled_from([1, 2, 3, 4, "1", "2", "02", 4.0, True, False, None, 8, 64, 128, 516])
+wishes = st.dictionaries(
+    st.integers(1, 3),
+    st.dictionaries(st.sampled_from(["status", "shipping_carrier"]), numbers | scalars, min_size=1),
+    max_size=3,
+)
+
+
+@st.composite
+def nearly_usual(draw: st.DrawFn) -> tuple[Mapping[int, Fields], list[Any]]:
+    """A request, and a reply that shows it in some order but for a few changes."""
+    requested = draw(wishes)
+    shown_items: list[Any] = [
+        {"id": order_id, "status": 4, "shipping_carrier": None, **requested[order_id]}
+        for order_id in draw(st.permutations(list(requested)))
+    ]
+    for item in shown_items:
+        for name in draw(st.lists(st.sampled_from(["id", "status", "shipping_carrier"]), max_size=2)):
+            item[name] = draw(numbers)
+        item.pop(draw(st.sampled_from(["id", "status", "status_name", "shipping_carrier", "", "-"])), None)
+    return requested, shown_items + draw(
+        st.lists(st.sampled_from(shown_items) if shown_items else anything, max_size=1)
+    )
+
+
+@settings(max_examples=500, deadline=None)
+@given(nearly_usual() | st.tuples(requests, lists))
+@example((THREE, shown(THREE)))
+@example((THREE, shown(THREE)[::-1]))
+@example(({1: {"status": 4}}, [{"id": True, "status": 4}]))
+@example(({1: {"status": 4}}, [{"id": 1.0, "status": 4}]))
+@example(({1: {"status": 4}}, [{"id": 1, "status": 4.0}]))
+@example(({1: {"status": 1}}, [{"id": 1, "status": True}]))
+@example(({1: {"status": 4.0}}, [{"id": 1, "status": 4}]))
+def test_the_usual_reply_is_judged_as_any_other(given_: tuple[Mapping[int, Fields], list[Any]]) -> None:
+    """It has a way of its own, over all items at once. An item of nobody sends a reply the long way: same verdicts."""
+    requested, shown_items = given_
+    judgement = judge(reply(shown_items), requested, RULES)
+
+    assert judgement == judge(reply([*shown_items, None]), requested, RULES)
+    assert judgement.all_applied is all(verdict.item is Item.APPLIED for verdict in judgement.items.values())
+
+
 @settings(max_examples=200, deadline=None)
 @given(lists, st.lists(errors, max_size=2), st.permutations([11, 12, 13]))
 def test_an_order_is_applied_only_if_the_reply_shows_it_once(

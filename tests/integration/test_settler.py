@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.broker import DEADLINE_S, Outside, RecordingSink, endpoint, update_of
 from tests.support.proxy import TcpProxy

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from tests.builders import NOW_US
 from worker.core.errors import CopyFailed
 from worker.core.headers import Copy, dead_copy, retry_copy
@@ -191,7 +193,7 @@ class ModelIntake:
             self.queue.unsettled[self.generation, self._tag] = message
             message.handed_over += 1
             assert self._sink is not None
-            self._sink.deliver(self._delivery(message))
+            self._sink.deliver([self._delivery(message)])
 
     def _delivery(self, message: Message) -> Delivery:
         delivery = Delivery(
@@ -258,7 +260,8 @@ class ModelSettler:
         match settlement.disposition:
             case Dead():
                 copy, copy_id = dead_copy(settlement, now_us=now_us(), worker="test"), f"dead-{len(queue.dead) + 1}"
-                queue.dead.append(replace(copy, properties=replace(copy.properties, message_id=copy_id)))
+                named = structs.replace(copy.properties, message_id=copy_id)
+                queue.dead.append(replace(copy, properties=named))
                 letters.append(placed(settlement, copy, copy_id, queue="dead", now_us=now_us()))
             case Retry(tier=tier):
                 copy = retry_copy(settlement, now_us=now_us(), worker="test")

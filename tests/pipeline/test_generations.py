@@ -192,17 +192,16 @@ async def test_a_redelivery_whose_ack_was_lost_keeps_its_first_sight() -> None:
 
         def arrive(number: int, *, generation: int) -> None:
             event = {"id": 1, "status": FIRST_STATUS + number}
-            world.pipeline.sink.deliver(
-                make_delivery(
-                    event,
-                    next(tags),
-                    generation,
-                    message_id=f"m{number}",
-                    redelivered=generation > 1,
-                    arrived_us=NOW_US + generation * 1_000_000 + number,
-                    opened_us=NOW_US + generation * 1_000_000,
-                )
+            delivery = make_delivery(
+                event,
+                next(tags),
+                generation,
+                message_id=f"m{number}",
+                redelivered=generation > 1,
+                arrived_us=NOW_US + generation * 1_000_000 + number,
+                opened_us=NOW_US + generation * 1_000_000,
             )
+            world.pipeline.sink.deliver([delivery])
 
         for number in (1, 2):
             arrive(number, generation=1)

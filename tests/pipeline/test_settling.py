@@ -3,11 +3,12 @@
 import gc
 import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.builders import make_delivery, make_update
 from tests.pipeline.world import World
-from worker.core.model import Ack, AckReason, Dead, Delivery, Reason, Settlement, Update
+from worker.core.model import Ack, AckReason, Dead, Delivery, Properties, Reason, Settlement, Update
 from worker.ports import Index
 from worker.settling import Early, Unsettled
 
@@ -163,18 +164,21 @@ def _again(update: Update) -> Delivery:
 async def test_what_is_settled_is_free_at_once() -> None:
     """The bodies of what was settled do not wait for the garbage collector: a prefetch of large ones would pile up."""
 
-    class Traceable(Settlement):
-        """Without slots of its own, so it can be referred to weakly."""
+    class Held:
+        """Something that can be referred to weakly."""
 
+    held = Held()
+    delivery = make_delivery(b"poison")
+    delivery.properties = Properties(headers={"held": held})
     unsettled = Unsettled(Settled(), prefetch=10)
     why = Dead(reason=Reason.INVALID_EVENT, detail="no JSON")
-    settlement = Traceable(delivery=make_delivery(b"poison"), disposition=why)
-    unsettled.add(settlement.delivery, None, 0.0)
-    alive = weakref.ref(settlement)
+    settlement = Settlement(delivery=delivery, disposition=why)
+    unsettled.add(delivery, None, 0.0)
+    alive = weakref.ref(held)
     gc.disable()
     try:
         await unsettled.settle([settlement])
-        del settlement
+        del settlement, delivery, held
         assert alive() is None
     finally:
         gc.enable()

@@ -8,7 +8,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from tests.builders import NOW_US
 from tests.simulation.oracle import Oracle
@@ -143,7 +145,7 @@ class Broker:
         if tier is not None:
             self._copies += 1
             self.delayed += 1
-            named = replace(properties, message_id=f"copy {self._copies}")
+            named = structs.replace(properties, message_id=f"copy {self._copies}")
             asyncio.get_running_loop().call_later(DELAYS_S[tier], self._return, event, named, context=nobodys())
 
     def _return(self, event: Event, properties: Properties) -> None:

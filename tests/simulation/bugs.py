@@ -3,11 +3,11 @@
 A bug is a function that gets pytest's monkeypatch. Nothing in the product knows of any of this.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.generation import Generation
@@ -17,7 +17,8 @@ from worker.core.acks import AckFrame, AckLedger
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
-from worker.core.model import AckReason, Dead, Delivery, Update, Version
+from worker.core.journal import Values
+from worker.core.model import AckReason, Dead, Delivery, Update
 from worker.core.versions import FirstSight, KnownVersions
 from worker.settling import Unsettled
 
@@ -178,14 +179,14 @@ def two_calls_for_one_order(patch: Patch) -> None:
 def compare_versions_with_at_least(patch: Patch) -> None:
     """What is applied already, in this very version, is news."""
 
-    def unsent(winners: Mapping[str, Update], applied: Mapping[str, Version]) -> dict[str, Any]:
+    def news(entry: Entry, values: Values) -> dict[str, Any]:
         return {
             name: update.fields[name]
-            for name, update in winners.items()
-            if name not in applied or applied[name] <= update.version
+            for name, update in entry.winners.items()
+            if name not in values or values[name][0] <= update.version
         }
 
-    patch.setattr(request_module, "unsent", unsent)
+    patch.setattr(request_module, "_news", news)
     patch.setattr(KnownVersions, "standing", lambda _self, _update: None)
 
 
@@ -193,14 +194,14 @@ def compare_versions_with_at_least(patch: Patch) -> None:
 def send_what_is_stale(patch: Patch) -> None:
     """The check against what is applied is turned round."""
 
-    def unsent(winners: Mapping[str, Update], applied: Mapping[str, Version]) -> dict[str, Any]:
+    def news(entry: Entry, values: Values) -> dict[str, Any]:
         return {
             name: update.fields[name]
-            for name, update in winners.items()
-            if name not in applied or not applied[name] < update.version
+            for name, update in entry.winners.items()
+            if name not in values or not values[name][0] < update.version
         }
 
-    patch.setattr(request_module, "unsent", unsent)
+    patch.setattr(request_module, "_news", news)
 
 
 @bug

@@ -6,7 +6,6 @@ a little later: databases do that.
 
 import asyncio
 import random
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
@@ -31,8 +30,8 @@ class Books:
     """The rows, and what every worker's way to them has in common."""
 
     def __init__(self, scenario: Scenario, oracle: Oracle, trace: Trace, weather: Weather, snares: Snares) -> None:
-        self.orders: OrderedDict[int, StoredOrder] = OrderedDict()
-        self.open: dict[int, None] = {}
+        self.resting: dict[int, bytes | StoredOrder] = {}
+        self.open: dict[int, StoredOrder] = {}
         self.scenario = scenario
         self.oracle = oracle
         self.trace = trace
@@ -57,7 +56,7 @@ class SimJournal(MemoryJournal):
 
     def __init__(self, books: Books, worker: str) -> None:
         super().__init__(worker=worker, claim_s=CALL_TIMEOUT_S + LATE_S)
-        self._orders, self._open = books.orders, books.open
+        self._resting, self._open = books.resting, books.open
         self._books = books
         self._alone = books.scenario.workers == 1
 

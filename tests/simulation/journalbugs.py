@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from tests.simulation.bugs import Patch, bug
 from tests.simulation.journal import SimJournal
@@ -35,7 +36,7 @@ def a_journal_that_ends_with_its_process(patch: Patch) -> None:
 
     def forgetful(self: SimJournal, *args: Any) -> None:
         begin(self, *args)
-        self._orders, self._open = type(self._orders)(), {}
+        self._resting, self._open = {}, {}
 
     patch.setattr(SimJournal, "__init__", forgetful)
 

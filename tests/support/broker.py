@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from msgspec.structs import replace
 from pamqp.commands import Basic
 
 from tests.support import generation
@@ -59,8 +60,8 @@ class RecordingSink:
     failure: Exception | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def deliver(self, delivery: Delivery) -> None:
-        self.deliveries.append(delivery)
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self.deliveries.extend(deliveries)
         self._changed.set()
         if self.failure is not None:
             raise self.failure

@@ -6,7 +6,8 @@ settled twice or an order sent in two calls at a time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tests.builders import make_delivery
 from worker.core.coalesce import Coalescer
@@ -96,9 +97,7 @@ class Driver:
 
     def requested(self, batch: Batch) -> dict[int, Fields]:
         """What of a batch is news; the rest leaves it and is acknowledged."""
-        fields = {
-            entry.order_id: unsent(entry.winners, self.applied.get(entry.order_id, {})) for entry in batch.entries
-        }
+        fields = {entry.order_id: unsent(entry.winners, self._known(entry.order_id)) for entry in batch.entries}
         for entry in batch.entries:
             if not fields[entry.order_id]:
                 self._cover(batch, entry.updates)
@@ -106,6 +105,9 @@ class Driver:
                 self.coalescer.finish(entry)
         batch.entries = [entry for entry in batch.entries if fields[entry.order_id]]
         return {order_id: news for order_id, news in fields.items() if news}
+
+    def _known(self, order_id: int) -> dict[str, tuple[Version, Scalar]]:
+        return {name: (version, None) for name, version in self.applied.get(order_id, {}).items()}
 
     def _cover(self, batch: Batch, updates: Sequence[Update]) -> None:
         for update in by_version(updates):

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiormq.abc import DeliveredMessage
+from msgspec.structs import replace
 
 from tests.builders import NOW_US, applied_record
 from tests.support.broker import Outside

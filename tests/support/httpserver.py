@@ -159,7 +159,7 @@ def raw(data: bytes) -> Answer:
     """Write these bytes to the socket instead of an HTTP answer, then close."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        assert isinstance(request.transport, asyncio.Transport)
+        assert request.transport is not None
         request.transport.write(data)
         return await hang_up(request)
 

@@ -4,9 +4,11 @@ Every effect on the world goes through one ``Effects``: so it can break at any o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
+
+from msgspec import structs
 
 from tests.builders import NOW_US, applied_record, make_update
 from tests.support.fakequeue import Effects, FakeQueue
@@ -66,14 +68,14 @@ def dead_letter(
 
 def invalid_letter(order_id: int, body: bytes = b'{"id":0}') -> DeadLetter:
     """A dead letter that is no event."""
-    delivery = replace(make_update(order_id).delivery, body=body)
+    delivery = structs.replace(make_update(order_id).delivery, body=body)
     settlement = Settlement(delivery=delivery, disposition=Dead(reason=Reason.INVALID_EVENT, detail="id: wrong"))
     return _in_queue(settlement, f"copy-{order_id}-invalid")
 
 
 def _in_queue(settlement: Settlement, copy_id: str) -> DeadLetter:
     copy = dead_copy(settlement, now_us=NOW_US + 1_000_000, worker="1")
-    properties = replace(copy.properties, message_id=copy_id)
+    properties = structs.replace(copy.properties, message_id=copy_id)
     return read_dead_letter(Delivery(generation=0, tag=1, body=copy.body, properties=properties))
 
 
@@ -212,7 +214,9 @@ class Stage:
         """Have a worker take the copies that went out since."""
         for _, key, body, properties in self.outlet.sent[self._worked :]:
             delivery = Delivery(
-                generation=0, tag=0, body=body, properties=replace(properties, message_id="fresh"), routing_key=key,
+                generation=0, tag=0, body=body,
+                properties=structs.replace(properties, message_id="fresh"),
+                routing_key=key,
                 arrived_us=LATER_US, opened_us=LATER_US,
             )  # fmt: skip
             update = self.schema.decode(delivery)

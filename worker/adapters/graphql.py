@@ -7,7 +7,6 @@ network or the platform does raises. What the report says for people was masked 
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import isfinite
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -101,11 +100,9 @@ class GraphqlPlatform:
         """See ``ports.Platform``. Raises only for our own bugs: not open, or values that JSON cannot carry."""
         if self._session is None:
             raise RuntimeError("update_orders outside open() and close()")
-        _refuse_non_finite(orders)
-        progress = Progress()
-        more = {} if self._more_headers is None else self._more_headers()
-        extra_args = {"headers": {**more, "Authorization": f"Bearer {token}"}, "trace_request_ctx": progress}
         request = UpdateOrdersRequest(self.mutation, orders)
+        progress = Progress()
+        extra_args = {"headers": self._headers(token), "trace_request_ctx": progress}
         try:
             async with asyncio.timeout(self.timeout_s):
                 answer = await self._session.execute(request, get_execution_result=True, extra_args=extra_args)
@@ -117,13 +114,9 @@ class GraphqlPlatform:
             raise TypeError("the transport returned a foreign result")
         return _reply(answer, orders, token)
 
-
-def _refuse_non_finite(orders: Orders) -> None:
-    # msgspec writes NaN and infinity as null, and null is a value that the platform would store.
-    for order in orders:
-        for name, value in order.items():
-            if type(value) is float and not isfinite(value):
-                raise ValueError(f"field {name!r} is not a finite number")
+    def _headers(self, token: str) -> Mapping[str, str]:
+        more = {} if self._more_headers is None else self._more_headers()
+        return {**more, "Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
 
 def _unanswered(cause: str, progress: Progress) -> NoAnswer | NotSent:

@@ -4,7 +4,8 @@ The stock transport answers with data, errors or an exception; what the verdict 
 
 * It drops the HTTP status when the body is GraphQL JSON, keeps the headers on the transport (parallel calls overwrite
   each other's), puts whole bodies into exceptions and logs payloads at debug level. None of that is left here.
-* It prints the document anew for every call, a large part of what a call costs. ``Mutation`` parses and prints it once.
+* It prints the document anew for every call, a large part of what a call costs. ``Mutation`` parses and prints it once,
+  and a request carries the bytes of its body: they are made in one go, before the deadline of the call begins to run.
 * ``Progress`` tells whether a connection was ever handed to the request. Until then nothing was written, so a failure
   before that certainly sent nothing. aiohttp never repeats a POST by itself.
 """
@@ -13,6 +14,7 @@ import re
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -49,20 +51,33 @@ class Mutation:
                 raise ValueError(f"not a GraphQL field name: {name!r}")
         text = f"mutation($orders: [OrderInput]) {{ core {{ updateOrders(orders: $orders) {{ {' '.join(names)} }} }} }}"
         self.document: DocumentNode = parse(text, no_location=True)
-        self.text: str = print_ast(self.document)
+        self._head = b'{"query":' + msgspec.json.encode(print_ast(self.document)) + b',"variables":{"orders":'
+
+    def body(self, orders: Sequence[Mapping[str, Scalar]]) -> bytes:
+        """What is sent. An empty list stays in the variables: it is the control call.
+
+        Raises TypeError or ValueError for values that JSON cannot carry.
+        """
+        body = b"".join((self._head, msgspec.json.encode(orders), b"}}"))
+        if b"null" in body:
+            _refuse_non_finite(orders)
+        return body
+
+
+def _refuse_non_finite(orders: Sequence[Mapping[str, Scalar]]) -> None:
+    # msgspec writes NaN and infinity as null, and null is a value that the platform would store.
+    for order in orders:
+        for name, value in order.items():
+            if type(value) is float and not isfinite(value):
+                raise ValueError(f"field {name!r} is not a finite number")
 
 
 class UpdateOrdersRequest(GraphQLRequest):
-    """A request that reuses the printed document."""
+    """A request that carries its body. ``variable_values`` stay out of it: nobody serialises them a second time."""
 
     def __init__(self, mutation: Mutation, orders: Sequence[Mapping[str, Scalar]]) -> None:
-        super().__init__(mutation.document, variable_values={"orders": orders})
-        self._text = mutation.text
-
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What is sent. An empty list stays in the variables: it is the control call."""
-        return {"query": self._text, "variables": self.variable_values}
+        super().__init__(mutation.document)
+        self.body = mutation.body(orders)
 
     def __str__(self) -> str:
         return "UpdateOrdersRequest"  # gql's own prints the payload
@@ -113,25 +128,19 @@ class StatusTransport(AIOHTTPTransport):
         extra_args: dict[str, Any] | None = None,
         upload_files: bool = False,
     ) -> ExecutionResult:
-        """POST the request once; redirects are answers (a redirected POST would become a GET without body)."""
+        """POST the request once; redirects are answers (a redirected POST would become a GET without body).
+
+        ``extra_args`` go to aiohttp as they are; the headers among them say what the body is.
+        """
         if self.session is None:
             raise TransportClosed("Transport is not connected")
-        post_args = self._prepare_request(request, extra_args, upload_files)
-        async with self.session.post(self.url, ssl=self.ssl, allow_redirects=False, **post_args) as response:
+        if upload_files or not isinstance(request, UpdateOrdersRequest):
+            raise TypeError("only single requests that carry their body are sent")
+        # Not through gql's _prepare_request: it logs the payload at debug level.
+        async with self.session.post(
+            self.url, ssl=self.ssl, allow_redirects=False, data=request.body, **(extra_args or {})
+        ) as response:
             return await self._prepare_result(response)
-
-    def _prepare_request(
-        self,
-        request: GraphQLRequest | list[GraphQLRequest],
-        extra_args: dict[str, Any] | None = None,
-        upload_files: bool = False,
-    ) -> dict[str, Any]:
-        # gql logs the payload here at debug level, and would serialise while the request is being written.
-        if upload_files or isinstance(request, list):
-            raise TypeError("only single requests without files are sent")
-        args = dict(extra_args or {})
-        args["headers"] = {**args.get("headers", {}), "Content-Type": "application/json"}
-        return {**args, "data": msgspec.json.encode(request.payload)}
 
     async def _prepare_result(self, response: aiohttp.ClientResponse) -> Answer:
         retry_after = response.headers.get("Retry-After")
@@ -144,13 +153,14 @@ class StatusTransport(AIOHTTPTransport):
         return Answer(response.status, retry_after, body)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes | None:
-        body = bytearray()
+        chunks, size = [], 0
         async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > self._max_body_bytes:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._max_body_bytes:
                 response.close()  # the rest is not wanted, so the connection cannot be used again
                 return None
-        return bytes(body)
+        return b"".join(chunks)
 
 
 def _connection_trace() -> aiohttp.TraceConfig:

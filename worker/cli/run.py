@@ -10,6 +10,7 @@ import typer
 from worker.app import run as work
 from worker.cli.config import start
 from worker.core.errors import UsageError
+from worker.eventloop import loop_factory
 
 YOUNG_OBJECTS = 10_000
 """How many new objects Python lets gather before it looks for garbage in circles; 700 if nobody says so."""
@@ -50,7 +51,8 @@ def run(
         raise UsageError("--seconds, --count, --show-values and --json belong to --dry-run")
     settings = start()
     _tune()
-    asyncio.run(work(settings))
+    with asyncio.Runner(loop_factory=loop_factory(settings.event_loop)) as runner:
+        runner.run(work(settings))
 
 
 def _tune() -> None:

@@ -148,12 +148,13 @@ class ReplayPages:
     async def live(self, request: web.Request) -> web.StreamResponse:
         """How far it is, while it goes on or outcomes are still to come."""
         books = await self._desk.books()
-        name = (await self._replay(books, request)).state
+        name = (await self._progress(books, await self._replay(books, request))).name
 
         async def render() -> str | None:
             replay = await self._replay(books, request)
             progress = await self._progress(books, replay)
-            if progress.is_settled or replay.state != name:
+            # Not the journal's word alone: a replay that is done there may still be winding up here.
+            if progress.is_settled or progress.name != name:
                 return None
             return self._desk.pages.fragment(request, "_progress.html", progress=progress, replay=replay)
 

@@ -24,18 +24,18 @@ Milestones (statuses that must be seen by the platform) close their entry: newer
 
 import math
 from collections import deque
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
+
+from msgspec import Struct
 
 from worker.core.entry import Batch, Entry, FlushReason
 from worker.core.model import Update, Version
 from worker.core.partition import LostGenerations
-from worker.core.versions import newest
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    waiting: list[Entry] = field(default_factory=list)
+class _Lane(Struct, eq=False, gc=False):
+    waiting: list[Entry]
     out: bool = False
 
 
@@ -61,7 +61,7 @@ class Coalescer:
         self._lanes: dict[int, _Lane] = {}
         self._ready: dict[int, _Lane] = {}
         self._ready_bytes = 0
-        self._oldest = math.inf
+        self._oldest: float | None = math.inf
         self._urgent: deque[tuple[float, Batch]] = deque()
         self._held: set[int] = set()
         self._freed: set[int] = set()
@@ -71,17 +71,31 @@ class Coalescer:
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
+    def add_all(self, updates: Iterable[Update], now: float) -> None:
+        """Buffer updates that came together, in their order."""
+        lanes, ready = self._lanes, self._ready
+        for update in updates:
+            order_id = update.order_id
+            if order_id in lanes or self._milestones:
+                self.add(update, now)
+                continue
+            # Nothing else is known of the order: the straight line of the usual case.
+            ready[order_id] = lanes[order_id] = _Lane([Entry(order_id, [update], now)])
+            self._ready_bytes += update.size
+            if self._oldest is not None and now < self._oldest:
+                self._oldest = now
+
     def add(self, update: Update, now: float) -> None:
         """Buffer one update. ``now`` is monotonic seconds; linger counts from the first update of an entry."""
         lane = self._lanes.get(update.order_id)
         if lane is None:
-            lane = self._lanes[update.order_id] = _Lane()
+            lane = self._lanes[update.order_id] = _Lane([])
         for entry in lane.waiting:
             if entry.accepts(update):
                 entry.merge(update)
                 break
         else:
-            entry = Entry(update.order_id, (update,), now)
+            entry = Entry(update.order_id, [update], now)
             lane.waiting.append(entry)
         if self._is_milestone(update):
             self._close_behind(lane, entry, update.version)
@@ -99,8 +113,7 @@ class Coalescer:
         if newer:
             following = Entry(entry.order_id, newer, entry.since)
             following.closed_at = entry.closed_at
-            kept = [update for update in entry.updates if not version < update.version]
-            entry.updates, entry.winners = kept, newest(kept)
+            entry.keep([update for update in entry.updates if not version < update.version])
         entry.closed_at = version
         if following is not None:
             lane.waiting.insert(lane.waiting.index(entry) + 1, following)
@@ -114,11 +127,14 @@ class Coalescer:
         self._ready[order_id] = lane
         self._ready_bytes += head.size
         # An entry that gathered behind a call may be older than some that are before it in the queue.
-        self._oldest = min(self._oldest, head.since)
+        if self._oldest is not None:
+            self._oldest = min(self._oldest, head.since)
 
-    def _left(self) -> None:
-        """Lanes left the queue: look anew how long the others wait."""
-        self._oldest = min((lane.waiting[0].since for lane in self._ready.values()), default=math.inf)
+    def _oldest_since(self) -> float:
+        """Since when the ready one waits that waits longest. Looked for only when asked: full batches do not ask."""
+        if self._oldest is None:
+            self._oldest = min([lane.waiting[0].since for lane in self._ready.values()], default=math.inf)
+        return self._oldest
 
     # -- handing out ----------------------------------------------------------------------------------------------
 
@@ -175,23 +191,23 @@ class Coalescer:
         return FlushReason.LINGER if now >= self._patience_until(in_flight) else None
 
     def _patience_until(self, in_flight: int) -> float:
-        return self._oldest + self._linger_s * (1 + in_flight)
+        return self._oldest_since() + self._linger_s * (1 + in_flight)
 
     def _take(self, most: int, reason: FlushReason) -> Batch:
         entries: list[Entry] = []
         size = 0
-        while self._ready and len(entries) < most:
-            order_id, lane = next(iter(self._ready.items()))
+        for lane in islice(self._ready.values(), most):
             entry_size = lane.waiting[0].size
             if entries and size + entry_size > self._max_bytes:
                 reason = FlushReason.BYTES
                 break
-            del self._ready[order_id]
             lane.out = True
             entries.append(lane.waiting.pop(0))
             size += entry_size
+        for entry in entries:
+            del self._ready[entry.order_id]
         self._ready_bytes = max(0, self._ready_bytes - size) if self._ready else 0
-        self._left()
+        self._oldest = None
         return self.batch(entries, reason)
 
     def batch(self, entries: Sequence[Entry], reason: FlushReason) -> Batch:
@@ -220,6 +236,15 @@ class Coalescer:
     def finish(self, entry: Entry) -> None:
         """Everything in ``entry`` is decided: the order's next entry may go."""
         self._free(entry.order_id)
+
+    def finish_all(self, entries: Sequence[Entry]) -> None:
+        """The same for the entries of a batch."""
+        order_ids = [entry.order_id for entry in entries]
+        if self._held.issuperset(order_ids):
+            self._freed.update(order_ids)
+        else:
+            for order_id in order_ids:
+                self._free(order_id)
 
     def put_back(self, entry: Entry) -> None:
         """``entry`` was not sent, or must be sent anew: it waits again and goes on merging."""
@@ -260,9 +285,14 @@ class Coalescer:
     def let_go(self, order_ids: Collection[int]) -> None:
         """What was decided of these orders since ``hold`` takes effect now."""
         self._held.difference_update(order_ids)
-        for order_id in self._freed.intersection(order_ids):
-            self._freed.discard(order_id)
-            self._free(order_id)
+        freed = self._freed.intersection(order_ids)
+        self._freed -= freed
+        lanes = self._lanes
+        for order_id in freed:
+            if lanes[order_id].waiting:
+                self._free(order_id)
+            else:
+                del lanes[order_id]
 
     def _is_held(self, batch: Batch) -> bool:
         return bool(self._held) and any(entry.order_id in self._held for entry in batch.everything)
@@ -271,7 +301,7 @@ class Coalescer:
         """Mark an order out that has nothing to do, until ``give_back``; False if it has."""
         if order_id in self._lanes:
             return False
-        self._lanes[order_id] = _Lane(out=True)
+        self._lanes[order_id] = _Lane([], out=True)
         return True
 
     def give_back(self, order_id: int) -> None:
@@ -302,7 +332,7 @@ class Coalescer:
                 self._ready.pop(order_id, None)
                 if not lane.out:
                     del self._lanes[order_id]
-        self._left()
+        self._oldest = None
         for item in [item for item in self._urgent if item[1].entries]:
             if not any(self.alive(entry) for entry in item[1].everything):
                 self._urgent.remove(item)
@@ -317,8 +347,7 @@ class Coalescer:
     def _prune(self, entry: Entry) -> bool:
         """Drop updates of lost channels from ``entry``; False when nothing is left of it."""
         if any(update.delivery.generation in self._lost for update in entry.updates):
-            entry.updates = [update for update in entry.updates if update.delivery.generation not in self._lost]
-            entry.winners = newest(entry.updates)
+            entry.keep([update for update in entry.updates if update.delivery.generation not in self._lost])
         return bool(entry.updates)
 
     def alive(self, entry: Entry) -> bool:

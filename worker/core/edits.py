@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from worker.core.errors import UsageError
 from worker.core.fields import Kind
 from worker.core.model import Fields, Scalar, Version
@@ -47,7 +49,8 @@ class Edits:
         """The version of the edited event."""
         occurred, sequence = self.changes.get(OCCURRED_AT), self.changes.get(SEQUENCE)
         time_us = parse_time(occurred) if isinstance(occurred, str) else None
-        return before._replace(
+        return replace(
+            before,
             time_us=before.time_us if time_us is None else time_us,
             sequence=sequence if isinstance(sequence, int) else before.sequence,
         )

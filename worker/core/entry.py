@@ -1,8 +1,10 @@
 """The coalesced updates of one order (*entry*), and the entries that travel in one mutation (*batch*)."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from worker.core.model import Update, Version
 from worker.core.versions import merge_into, newest
@@ -20,40 +22,37 @@ class FlushReason(StrEnum):
     PROBE = "probe"
 
 
-class Entry:
-    """The coalesced updates of one order, with the history of the tries that concern it alone."""
+class Entry(Struct, eq=False, gc=False):
+    """The coalesced updates of one order, with the history of the tries that concern it alone.
 
-    __slots__ = (
-        "alone",
-        "closed_at",
-        "order_id",
-        "refused_at",
-        "rounds",
-        "since",
-        "unknown_at",
-        "unknowns",
-        "updates",
-        "winners",
-    )
+    Which update wins which field is worked out when it is asked for: most entries have a single one.
+    """
 
-    def __init__(self, order_id: int, updates: Iterable[Update], since: float) -> None:
-        self.order_id = order_id
-        self.updates = list(updates)
-        self.winners = newest(self.updates)
-        self.since = since
-        self.closed_at: Version | None = None
-        self.alone = False
-        self.rounds = 0
-        self.unknowns = 0
-        self.unknown_at = 0
-        self.refused_at: int | None = None
+    order_id: int
+    updates: list[Update]
+    since: float
+    closed_at: Version | None = None
+    alone: bool = False
+    rounds: int = 0
+    unknowns: int = 0
+    unknown_at: int = 0
+    refused_at: int | None = None
+    _winners: dict[str, Update] | None = None
+
+    @property
+    def winners(self) -> dict[str, Update]:
+        """Per field the update with the greatest version: what a merged call has to send."""
+        if self._winners is None:
+            self._winners = newest(self.updates)
+        return self._winners
 
     @property
     def size(self) -> int:
         """Upper bound in bytes of what this entry costs in a call."""
-        if len(self.updates) == 1:
-            return self.updates[0].size
-        return sum(update.size for update in set(self.winners.values()))
+        updates = self.updates
+        if len(updates) == 1:
+            return updates[0].size
+        return sum([update.size for update in set(self.winners.values())])
 
     def accepts(self, update: Update) -> bool:
         """Whether ``update`` belongs into this entry and not behind it."""
@@ -65,13 +64,18 @@ class Entry:
         """Take one more update in. A refusal spoke of what was sent, not of what it is now."""
         self.refused_at = None
         self.updates.append(update)
-        merge_into(self.winners, update)
+        if self._winners is not None:
+            merge_into(self._winners, update)
+
+    def keep(self, updates: list[Update]) -> None:
+        """Only these of its updates are left: they are merged anew."""
+        self.updates = updates
+        self._winners = None
 
     def drop(self, gone: Collection[Update]) -> None:
-        """These are settled already: what is left is merged anew."""
+        """These are settled already."""
         self.refused_at = None
-        self.updates = [update for update in self.updates if update not in gone]
-        self.winners = newest(self.updates)
+        self.keep([update for update in self.updates if update not in gone])
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -14,8 +14,10 @@ Our headers may have been written by anybody: those that are not as we write the
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from worker.core.failures import Failure, dump_failures, load_failures
 from worker.core.fields import INT64_MAX, INT64_MIN

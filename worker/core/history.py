@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
+
 from worker.core.model import Fields, Scalar, Version
 from worker.core.times import format_time
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class HistoryRow:
+class HistoryRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was done with one delivery, and why. ``order_id`` and ``version`` are None where it could not be decoded.
 
     ``at_us`` is when it was decided. ``replay_place`` is its place in the plan of that replay. ``status`` and
@@ -27,7 +28,7 @@ class HistoryRow:
     order_id: int | None = None
     message_id: str = ""
     event_id: str | None = None
-    fields: Fields = field(default_factory=dict)
+    fields: Fields = msgspec.field(default_factory=dict)
     version: Version | None = None
     attempt: int = 1
     detail: str = ""

@@ -17,8 +17,9 @@ microseconds.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from worker.core.history import HistoryRow
 from worker.core.model import Scalar, Version
@@ -38,8 +39,7 @@ class Claim(NamedTuple):
     expires_us: int
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class OrderRow:
+class OrderRow(Struct, frozen=True, kw_only=True, gc=False):
     """What a claim hands out: the order as it is, under the new ``revision``.
 
     ``standing`` is the claim that was there before and never cleared: another worker's, an expired one, one with an
@@ -59,8 +59,7 @@ class OrderRow:
         return {name: version for name, (version, _) in self.values.items()}
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class OrderOutcome:
+class OrderOutcome(Struct, frozen=True, kw_only=True, gc=False):
     """What became of one claimed order in a call.
 
     ``revision`` is the one its claim handed out. ``known`` is false where the call may still be executed. ``echo_us``:
@@ -78,8 +77,7 @@ class OrderOutcome:
     echoed_us: int | None = None
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class BatchRecord:
+class BatchRecord(Struct, frozen=True, kw_only=True, gc=False):
     """Everything that one batch leaves in the journal, written in one transaction."""
 
     wall_us: int
@@ -87,8 +85,7 @@ class BatchRecord:
     history: Sequence[HistoryRow] = ()
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class StoredOrder:
+class StoredOrder(Struct, frozen=True, kw_only=True, gc=False):
     """The row as it is kept."""
 
     values: Values = field(default_factory=dict)

@@ -20,10 +20,12 @@ import base64
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
+
+from msgspec.structs import fields
 
 from worker.core.deadletter import DeadLetter, letter_key
 from worker.core.errors import UsageError

@@ -4,7 +4,7 @@ Both read the same words of the message. What others put there is decoded as a r
 can judge it.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from worker.core.deadletter import DeadLetter, letter_key, read_dead_letter
 from worker.core.decode import EventSchema

@@ -6,21 +6,23 @@ merged into an *entry* (``coalesce.py``), entries form a *batch*, and in the end
 
     delivered -> buffered -> in flight -> settled: Ack | Retry | Dead | Release
 
-Hot objects (one per event) are plain slotted classes that nobody changes after they were made; everything else is
-frozen.
+Hot objects (one or more per event) are msgspec structs: made in a fifth of the time of a slotted dataclass, and not
+looked at by the garbage collector (``gc=False``: none of them refers back to what refers to it). Nobody changes them
+after they were made.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct, field
 
 Scalar = str | int | float | bool | None
 Fields = Mapping[str, Scalar]
 
 
-class Version(NamedTuple):
+class Version(Struct, frozen=True, order=True, array_like=True, gc=False):
     """Total order of the updates of one order: compare two of them with ``<``.
 
     ``time_us`` is when the event happened (microseconds since 1970, UTC; finer digits are cut off), ``sequence`` breaks
@@ -32,9 +34,13 @@ class Version(NamedTuple):
     first_seen_us: int
     message_id: str
 
+    @property
+    def when(self) -> tuple[int, int]:
+        """What the producer said: time and sequence."""
+        return self.time_us, self.sequence
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Properties:
+
+class Properties(Struct, eq=False, kw_only=True, gc=False):
     """The AMQP basic properties of a message, by their names in the AMQP 0-9-1 specification (``type`` is
     ``message_type``).
 
@@ -57,8 +63,7 @@ class Properties:
     app_id: str | None = None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Delivery:
+class Delivery(Struct, eq=False, kw_only=True, gc=False):
     """One hand-over of a message by the broker, on one channel generation.
 
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
@@ -80,8 +85,7 @@ class Delivery:
     unexplained: int = 0
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Update:
+class Update(Struct, eq=False, kw_only=True, gc=False):
     """A decoded event: which fields of which order it wants to change, and since when.
 
     ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in
@@ -123,15 +127,13 @@ class AckReason(StrEnum):
     DUPLICATE = "duplicate"
 
 
-@dataclass(slots=True, frozen=True)
-class Ack:
+class Ack(Struct, frozen=True, gc=False):
     """Acknowledge: the platform has this value, or a later one."""
 
     reason: AckReason
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True, gc=False):
     """Put a copy with ``attempt + 1`` into the retry tier number ``tier`` (from 0), then acknowledge.
 
     ``counts`` is false where nothing was tried: then the attempt stays as it is.
@@ -143,24 +145,21 @@ class Retry:
     counts: bool = True
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Dead:
+class Dead(Struct, frozen=True, kw_only=True, gc=False):
     """Put a copy into the dead-letter queue, with its reason, then acknowledge. ``detail`` is short and masked."""
 
     reason: Reason
     detail: str
 
 
-@dataclass(slots=True, frozen=True)
-class Release:
+class Release(Struct, frozen=True, gc=False):
     """Hand back to the broker by closing the channel; the attempt count stays."""
 
 
 Disposition = Ack | Retry | Dead | Release
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Settlement:
+class Settlement(Struct, frozen=True, eq=False, kw_only=True, gc=False):
     """The decision about one delivery. ``update`` is None where the body could not be decoded."""
 
     delivery: Delivery

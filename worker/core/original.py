@@ -5,9 +5,10 @@ Bounded in all parts: the broker closes the whole connection over properties lar
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec.structs import fields, replace
 
 from worker.core.model import Properties
 from worker.core.table import LONGEST_NAME, encoded_size, entry_size, fit, readable

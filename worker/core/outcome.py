@@ -239,7 +239,7 @@ class Outcomes:
             turn.effects.outage = self.suspects.outage(verdict.detail)
 
     def _unmerge(self, entry: Entry, contributors: Sequence[Update]) -> None:
-        entries = [Entry(entry.order_id, (update,), entry.since) for update in contributors]
+        entries = [Entry(entry.order_id, [update], entry.since) for update in contributors]
         for single in entries:
             single.alone = True
         merged_away = [update for update in entry.updates if update not in contributors]

@@ -10,9 +10,11 @@ where nobody says even that, the beginning of the replay: a copy must not be new
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from worker.core.deadletter import DeadLetter
 from worker.core.edits import NO_EDITS, OCCURRED_AT, SEQUENCE, Edits

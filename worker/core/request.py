@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.core.entry import Batch, Entry
+from worker.core.fields import INT64_MIN
 from worker.core.horizon import Horizon, too_old
-from worker.core.journal import OrderRow
+from worker.core.journal import OrderRow, Values
 from worker.core.model import Ack, AckReason, Dead, Fields, Scalar, Settlement, Update, Version
-from worker.core.terminal import barred
-from worker.core.verdict import Item, Judgement
+from worker.core.terminal import STATUS, barred
+from worker.core.verdict import Item, ItemVerdict, Judgement
 from worker.core.versions import Applied, by_version, standing, unsent
 
 CONFIRMED = (Item.APPLIED, Item.REMAPPED)
@@ -42,18 +43,43 @@ def request_of(
     with a settlement each: Dead.
     """
     request = Request()
+    # The usual entry has one update of an order that nobody has heard of, or only older things: nothing of it is looked
+    # at one by one that this alone decides.
+    may_have_forgotten = horizon.before_us > INT64_MIN
     for entry in batch.entries:
         row = known.get(entry.order_id, NOTHING)
-        request.settlements += _dropped(batch, entry, [*barred(entry, row, terminal), *too_old(entry, row, horizon)])
-        applied = row.versions
-        fields = unsent(entry.winners, applied)
+        values = row.values
+        if (status := values.get(STATUS)) is not None and status[1] in terminal:
+            request.settlements += _dropped(batch, entry, barred(entry, row, terminal))
+        elif may_have_forgotten and not values:
+            request.settlements += _dropped(batch, entry, too_old(entry, row, horizon))
+        fields = _news(entry, values)
         if fields:
             request.fields[entry.order_id] = fields
             request.entries.append(entry)
         else:
             request.covered.append(entry)
-            request.settlements += _acknowledged(batch, entry, applied)
+            request.settlements += _acknowledged(batch, entry, row.versions)
     return request
+
+
+def _news(entry: Entry, values: Values) -> Fields:
+    """What is newer than the known values. All of a single update is that update's own mapping: nobody changes it."""
+    if len(entry.updates) == 1 and (not values or _is_news(entry.updates[0], values)):
+        return entry.updates[0].fields
+    return unsent(entry.winners, values)
+
+
+def _is_news(update: Update, values: Values) -> bool:
+    """Whether each of its fields is newer than the known value. Those mostly came together, with one version."""
+    version, older = update.version, None
+    for name in update.fields:
+        known = values.get(name)
+        if known is not None and known[0] is not older:
+            older = known[0]
+            if older >= version:
+                return False
+    return True
 
 
 def _dropped(batch: Batch, entry: Entry, found: Sequence[tuple[Update, Dead]]) -> list[Settlement]:
@@ -84,10 +110,21 @@ def _acknowledged(batch: Batch, entry: Entry, applied: Applied) -> list[Settleme
 
 def applied_by(request: Request, judgement: Judgement) -> dict[int, dict[str, tuple[Version, Scalar]]]:
     """Per order and field the version and value that the platform confirmed: what the journal has to learn."""
-    return {
-        entry.order_id: {
-            name: (entry.winners[name].version, value) for name, value in request.fields[entry.order_id].items()
-        }
-        for entry in request.entries
-        if (verdict := judgement.items.get(entry.order_id)) is not None and verdict.item in CONFIRMED
-    }
+    applied: dict[int, dict[str, tuple[Version, Scalar]]] = {}
+    for entry in request.entries:
+        order_id, updates, winners = entry.order_id, entry.updates, entry.winners
+        if judgement.all_applied or _is_confirmed(judgement.items.get(order_id)):
+            # Loops, because they cost half of what a comprehension for each entry does.
+            applied[order_id] = mine = {}
+            if len(updates) == 1:
+                version = updates[0].version
+                for name, value in request.fields[order_id].items():
+                    mine[name] = (version, value)
+            else:
+                for name, value in request.fields[order_id].items():
+                    mine[name] = (winners[name].version, value)
+    return applied
+
+
+def _is_confirmed(verdict: ItemVerdict | None) -> bool:
+    return verdict is not None and verdict.item in CONFIRMED

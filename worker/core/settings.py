@@ -41,6 +41,14 @@ class TracingMode(StrEnum):
     OTLP = "otlp"
 
 
+class EventLoop(StrEnum):
+    """What the worker runs on: uvloop where it is installed, or one of the two by name."""
+
+    AUTO = "auto"
+    ASYNCIO = "asyncio"
+    UVLOOP = "uvloop"
+
+
 class LogFormat(StrEnum):
     """One JSON object per line, or lines for people."""
 

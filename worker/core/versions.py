@@ -30,13 +30,14 @@ def merge_into(winners: dict[str, Update], update: Update) -> None:
             winners[name] = update
 
 
-def unsent(winners: Mapping[str, Update], applied: Applied) -> dict[str, Scalar]:
-    """The fields and values that are newer than what is applied: exactly these may be sent."""
-    return {
-        name: update.fields[name]
-        for name, update in winners.items()
-        if name not in applied or applied[name] < update.version
-    }
+def unsent(winners: Mapping[str, Update], known: Mapping[str, tuple[Version, Scalar]]) -> dict[str, Scalar]:
+    """The fields and values that are newer than what is known to be applied: exactly these may be sent."""
+    news: dict[str, Scalar] = {}
+    for name, update in winners.items():
+        applied = known.get(name)
+        if applied is None or applied[0] < update.version:
+            news[name] = update.fields[name]
+    return news
 
 
 def by_version(updates: Iterable[Update]) -> list[Update]:

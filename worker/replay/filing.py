@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import structs
+
 from worker.core.deadletter import DeadLetter, letter_key, read_dead_letter
 from worker.core.decode import is_cloud_event
 from worker.core.errors import UsageError
@@ -81,7 +83,7 @@ def letter_of(filed: FiledLetter) -> DeadLetter:
         generation=0,
         tag=0,
         body=filed.body,
-        properties=replace(filed.properties, headers=headers),
+        properties=structs.replace(filed.properties, headers=headers),
         exchange=filed.exchange,
         routing_key=filed.routing_key,
     )

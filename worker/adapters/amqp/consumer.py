@@ -13,12 +13,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused
+from msgspec.structs import replace
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
@@ -336,7 +336,7 @@ class Consumer:
         if self._sink is None:
             return
         try:
-            self._sink.deliver(delivery)
+            self._sink.deliver((delivery,))
             self.counts["delivered"] += 1
         except Exception:
             # The library's task is the boundary: this delivery stays open, the next one comes.

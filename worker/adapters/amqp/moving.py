@@ -10,7 +10,7 @@ are not counted, so the mover is not registered while it looks. None, and nothin
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -58,9 +58,9 @@ class Mover:
         self._came = asyncio.Event()
         self._moved = 0
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """See ``ports.Sink``."""
-        self._waiting.append(delivery)
+        self._waiting.extend(deliveries)
         self._came.set()
 
     def lost(self, generation: int) -> None:

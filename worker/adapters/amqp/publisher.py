@@ -9,13 +9,13 @@ connection. A publish without a confirm may still have happened: whoever repeats
 
 import asyncio
 import struct
-from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
 
 import structlog
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import DeliveryError, PublishError
+from msgspec.structs import replace
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 

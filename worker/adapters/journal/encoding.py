@@ -43,7 +43,7 @@ LETTER_COLUMNS: Final = (
     *("version", "failed_us", "attempt", "exchange", "routing_key", "batch_id", "replay_id", "worker"),
 )
 _LETTER: Final = tuple(each.name for each in fields(IndexedLetter))
-_HISTORY: Final = tuple(each.name for each in fields(HistoryRow))
+_HISTORY: Final = tuple(HistoryRow.__struct_fields__)
 _encode = msgspec.json.Encoder().encode
 _decode_values = msgspec.json.Decoder(dict[str, tuple[Version, Scalar]]).decode
 _decode_version = msgspec.json.Decoder(Version).decode
@@ -54,7 +54,7 @@ def dump_json(value: object) -> str:
     try:
         return _encode(value).decode()
     except (UnicodeEncodeError, OverflowError):
-        return json.dumps(value, separators=(",", ":"))  # ASCII
+        return json.dumps(value, separators=(",", ":"), default=msgspec.structs.astuple)  # ASCII
 
 
 def load_json(text: str) -> Any:

@@ -1,11 +1,17 @@
 """The journal in memory: it lives as long as this process. Good enough where nothing is ever replayed or restarted.
 
 Bounded in everything: the orders that were touched last, the latest history rows, the latest letters.
+
+Nearly all orders are at rest: no claim, no echo owed. Those are kept as bytes (revision, then the values in
+MessagePack), a fifth of what the objects take, and nothing that the garbage collector has to walk through: of 100,000
+orders as objects each of its full rounds takes 0.3 s, in which the worker stands still.
 """
 
-from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from typing import TypeVar
+
+import msgspec
 
 from worker.adapters.journal.memoryarchive import MemoryArchive
 from worker.core.journal import (
@@ -18,16 +24,22 @@ from worker.core.journal import (
     contested,
     recorded,
 )
+from worker.core.model import Scalar, Version
 
 MEMORY = "memory"
 """What ``JOURNAL_URL`` says for this journal."""
-ORDERS_KEPT = 500_000
+ORDERS_KEPT = 200_000
 CLAIM_S = 45.0
 """The default call timeout, and 30 s more: the longest that a call we gave up may take to be executed."""
 ABANDONED_S = 60.0
 """How long after its expiry a claim that nobody cleared is looked after."""
 
+T = TypeVar("T")
+
 _NEVER_SEEN = StoredOrder()
+_REVISION_BYTES = 8
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, tuple[Version, Scalar]]).decode
 
 
 class MemoryJournal(MemoryArchive):
@@ -38,21 +50,23 @@ class MemoryJournal(MemoryArchive):
         self._limit = limit
         self._worker = worker
         self._claim_us = round(claim_s * 1_000_000)
-        self._orders: OrderedDict[int, StoredOrder] = OrderedDict()
-        # The few orders that a sweeper has to look at, so that it need not look at all.
-        self._open: dict[int, None] = {}
+        self._resting: dict[int, bytes | StoredOrder] = {}
+        self._open: dict[int, StoredOrder] = {}
 
     async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
         """The applied values of these orders."""
-        return {order_id: self._orders[order_id].values for order_id in order_ids if order_id in self._orders}
+        found = ((order_id, self._find(order_id)) for order_id in order_ids)
+        return {order_id: stored.values for order_id, stored in found if stored is not None}
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         """Claim the orders for this worker."""
         by = Claim(self._worker, wall_us + self._claim_us)
-        rows: dict[int, OrderRow] = {}
-        for order_id in order_ids:
-            after, rows[order_id] = claimed(self._orders.get(order_id, _NEVER_SEEN), by)
-            self._put(order_id, after)
+        stored, row = claimed(_NEVER_SEEN, by)
+        rows = dict.fromkeys(order_ids, row)
+        before = {order_id: self._take(order_id) for order_id in order_ids if self._is_known(order_id)}
+        self._open.update(dict.fromkeys(order_ids, stored))  # the unseen ones share what is the same for all of them
+        for order_id, known in before.items():
+            self._open[order_id], rows[order_id] = claimed(known, by)
         self._forget_oldest()
         return rows
 
@@ -60,7 +74,7 @@ class MemoryJournal(MemoryArchive):
         """Take down what came of a batch."""
         moved: dict[int, Claim | None] = {}
         for order_id, outcome in record.orders.items():
-            stored = self._orders.get(order_id, _NEVER_SEEN)
+            stored = self._take(order_id)
             if contested(stored, outcome):
                 moved[order_id] = stored.claim
             self._put(order_id, recorded(stored, outcome))
@@ -70,25 +84,60 @@ class MemoryJournal(MemoryArchive):
 
     async def due_echoes(self, wall_us: int, limit: int) -> Sequence[int]:
         """Orders whose echo is due, or whose claim ran out long ago."""
-        due = [(since, order_id) for order_id in self._open if (since := self._due_us(order_id)) <= wall_us]
+        due = [(since, order_id) for order_id, stored in self._open.items() if (since := _due_us(stored)) <= wall_us]
         return [order_id for _, order_id in islice(sorted(due), limit)]
 
-    def _due_us(self, order_id: int) -> int:
-        stored = self._orders[order_id]
-        times = [] if stored.echo_us is None else [stored.echo_us]
-        if stored.claim is not None:
-            times.append(stored.claim.expires_us + round(ABANDONED_S * 1_000_000))
-        return min(times)
+    def _find(self, order_id: int) -> StoredOrder | None:
+        resting = self._resting.get(order_id)
+        return self._open.get(order_id) if resting is None else _unpacked(resting)
+
+    def _take(self, order_id: int) -> StoredOrder:
+        """Take an order out; whatever is put back is the one that was touched last."""
+        if (stored := self._open.pop(order_id, None)) is not None:
+            return stored
+        resting = self._resting.pop(order_id, None)
+        return _NEVER_SEEN if resting is None else _unpacked(resting)
 
     def _put(self, order_id: int, stored: StoredOrder) -> None:
-        self._orders[order_id] = stored
-        self._orders.move_to_end(order_id)
         if stored.claim is None and stored.echo_us is None:
-            self._open.pop(order_id, None)
+            self._resting[order_id] = _packed(stored)
         else:
-            self._open[order_id] = None
+            self._open[order_id] = stored
+
+    def _is_known(self, order_id: int) -> bool:
+        return order_id in self._resting or order_id in self._open
 
     def _forget_oldest(self) -> None:
-        while len(self._orders) > self._limit:
-            order_id, _ = self._orders.popitem(last=False)
-            self._open.pop(order_id, None)
+        over = len(self._resting) + len(self._open) - self._limit
+        if over <= 0:
+            return
+        # Some more at once: whatever was taken out at the front of a dict is passed over by each look at what is first.
+        over += self._limit // 100
+        _drop_first(self._resting, over)
+        _drop_first(self._open, len(self._resting) + len(self._open) - self._limit)
+
+
+def _drop_first(orders: dict[int, T], number: int) -> None:
+    for order_id in list(islice(orders, max(0, number))):
+        del orders[order_id]
+
+
+def _due_us(stored: StoredOrder) -> int:
+    times: Iterable[int] = () if stored.echo_us is None else (stored.echo_us,)
+    if stored.claim is not None:
+        times = (*times, stored.claim.expires_us + round(ABANDONED_S * 1_000_000))
+    return min(times)
+
+
+def _packed(stored: StoredOrder) -> bytes | StoredOrder:
+    """As bytes, unless it holds what MessagePack cannot: lone surrogates, integers beyond 64 bits."""
+    try:
+        return stored.revision.to_bytes(_REVISION_BYTES) + _encode(stored.values)
+    except (UnicodeEncodeError, OverflowError):
+        return stored
+
+
+def _unpacked(resting: bytes | StoredOrder) -> StoredOrder:
+    if isinstance(resting, StoredOrder):
+        return resting
+    return StoredOrder(values=_decode(resting[_REVISION_BYTES:]), revision=int.from_bytes(resting[:_REVISION_BYTES]))

@@ -21,7 +21,7 @@ class ReadOnlyJournal(MemoryJournal):
 
     async def claim(self, order_ids: Collection[int], *, wall_us: int) -> Mapping[int, OrderRow]:
         """Claim the orders, here only. Raises JournalUnavailable where the one behind does not answer."""
-        unread = [order_id for order_id in order_ids if order_id not in self._orders]
+        unread = [order_id for order_id in order_ids if not self._is_known(order_id)]
         if self._behind is not None and unread:
             for order_id, values in (await self._behind.known(unread)).items():
                 self._put(order_id, StoredOrder(values=values))

@@ -15,9 +15,9 @@ Ids, names, counts and reasons are told; values of orders, bodies and tokens nev
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Final
 
+from msgspec.structs import replace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Link, Span, SpanKind, StatusCode

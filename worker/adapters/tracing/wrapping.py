@@ -92,8 +92,8 @@ class _TracedSink:
         self._sink = sink
         self._received = received
 
-    def deliver(self, delivery: Delivery) -> None:
-        self._sink.deliver(self._received(delivery))
+    def deliver(self, deliveries: Sequence[Delivery]) -> None:
+        self._sink.deliver([self._received(delivery) for delivery in deliveries])
 
     def lost(self, generation: int) -> None:
         self._sink.lost(generation)
