@@ -100,7 +100,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "ADMIN_PORT": "8080",
         "ADMIN_TOKEN": "",
         "CONSOLE_HOST": "127.0.0.1",
-        "CONSOLE_PORT": "8090",
+        "CONSOLE_PORT": "8085",
         "CONSOLE_URL": "",
         "CONSOLE_TOKENS_FILE": "",
         "CONSOLE_PROXY_HEADER": "",

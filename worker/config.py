@@ -267,7 +267,7 @@ class Settings(BaseSettings):
         description="Address where `order-worker console` listens; one that others can reach needs CONSOLE_TOKENS_FILE "
         "or CONSOLE_PROXY_HEADER.",
     )
-    console_port: int = Field(default=8090, ge=1, le=65_535, description="Port of the console.")
+    console_port: int = Field(default=8085, ge=1, le=65_535, description="Port of the console.")
     console_url: Annotated[str, AfterValidator(notation.console_url)] = Field(
         default="",
         description="Address that people type to reach the console through a proxy, such as https://console.example; "

@@ -313,6 +313,6 @@ async def test_on_this_machine_nobody_has_to_log_in_but_forms_are_checked() -> N
 async def test_what_orchestrators_ask_needs_no_name() -> None:
     """And says nothing."""
     async with console() as stage, stage.browser() as browser:
-        page = await browser.get("/healthz", headers={"Host": "10.1.2.3:8090"})
+        page = await browser.get("/healthz", headers={"Host": "10.1.2.3:8085"})
 
     assert (page.status, page.text) == (200, '{"alive": true}')
