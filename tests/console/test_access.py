@@ -310,6 +310,16 @@ async def test_on_this_machine_nobody_has_to_log_in_but_forms_are_checked() -> N
     assert "nothing was paused by hand" in told.words
 
 
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "x-real-ip"])
+async def test_whoever_comes_through_a_proxy_is_not_at_this_machine(header: str) -> None:
+    """A proxy beside the console would make everybody an operator."""
+    async with console() as stage, stage.browser() as browser:
+        page = await browser.get("/dead", headers={header: "203.0.113.7"})
+
+    assert page.status == 401
+    assert "CONSOLE_TOKENS_FILE" in page.words
+
+
 async def test_what_orchestrators_ask_needs_no_name() -> None:
     """And says nothing."""
     async with console() as stage, stage.browser() as browser:

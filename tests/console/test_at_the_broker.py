@@ -152,6 +152,16 @@ async def test_a_replay_stops_in_good_order_and_goes_on(scene: Scene) -> None:
     ]  # fmt: skip
 
 
+async def test_a_page_that_shows_an_old_state_is_told_at_once(scene: Scene) -> None:
+    """Between its making and its watching the replay may have ended."""
+    await scene.bury(dead_letter(1))
+    plan = await scene.planned()
+    await scene.browser.post(f"{plan.path}/start", {"canary": "0", "rate": "", "max_failures": ""})
+    await scene.browser.until(plan.path, "done")
+
+    await scene.browser.over(f"{plan.path}/live?name=running")
+
+
 async def test_an_event_is_edited_checked_and_replayed(scene: Scene) -> None:
     """What is typed is checked by the rules of the worker; only an event is planned; the edited copy goes to work."""
     await scene.bury(invalid_letter(7, b'{"id": 7, "status": "eight"}'), dead_letter(8))

@@ -109,6 +109,7 @@ async def test_asked_to_end_it_stops_a_replay_in_good_order(yard: Graveyard, que
             {"CONSOLE_HOST": "192.0.2.1", "CONSOLE_TOKENS_FILE": "people"},
             "answers only to the address that people type",
         ),
+        ({"CONSOLE_URL": "https://console.example"}, "comes through a proxy on this machine"),
         ({"CONSOLE_URL": "http://console.example"}, "would cross the network unencrypted"),
         ({"CONSOLE_PROXY_HEADER": "X-User"}, "a header is only believed from addresses that are named"),
         ({"CONSOLE_TOKENS_FILE": "missing"}, "ORDER_WORKER_CONSOLE_TOKENS_FILE: missing: No such file"),

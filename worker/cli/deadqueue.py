@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,10 +17,13 @@ from rich.table import Table
 from worker.adapters.journal.memory import MEMORY
 from worker.cli.config import WIDTH
 from worker.config import Settings
-from worker.core.errors import UsageError
+from worker.core.audit import Action, Deed, Outcome
+from worker.core.errors import JournalUnavailable, UsageError
+from worker.core.excerpt import excerpt
 from worker.core.history import Sought
 from worker.core.span import moment_us
 from worker.core.times import format_time
+from worker.journalports import AuditTrail
 from worker.ports import wall_us
 from worker.replay.reaching import worn_words
 
@@ -111,6 +115,18 @@ def worn_text(queue: str, deliveries: int) -> str:
     """Why looking was refused, and what to do."""
     limit = "`rabbitmqctl list_queues name arguments policy` shows the limit"
     return f"{worn_words(queue, deliveries)} --yes is needed; {limit}"
+
+
+async def note(
+    trail: AuditTrail, action: Action, outcome: Outcome, target: str, *, detail: str = "", count: int | None = None
+) -> None:
+    """Put down in the audit what was done from this command line; the command's own end does not depend on it."""
+    by = this_tool(action.value).partition(",")[0]
+    deed = Deed(
+        at_us=wall_us(), by=by, action=action, outcome=outcome, target=target, detail=excerpt(detail), count=count
+    )
+    with suppress(JournalUnavailable):
+        await trail.note(deed)
 
 
 # -- what people see --------------------------------------------------------------------------------------------------

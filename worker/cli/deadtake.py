@@ -27,6 +27,7 @@ from worker.cli.deadqueue import (
     Until,
     Worn,
     durable,
+    note,
     options_of,
     print_json,
     print_table,
@@ -36,6 +37,7 @@ from worker.cli.deadqueue import (
     worn_text,
 )
 from worker.config import Settings
+from worker.core.audit import Action, Outcome
 from worker.core.errors import QueueWorn
 from worker.core.history import GroupBy, Sought, Tally
 from worker.core.times import format_time
@@ -160,7 +162,9 @@ async def _export(settings: Settings, sought: Sought, target: str, *, force: boo
         ):
             index = None if settings.journal_url == MEMORY else journal
             selection = Selection(sought, schema_of(settings), index=index)
-            return await deadletters.export(taking, selection, sink, progress=shown_progress())
+            done = await deadletters.export(taking, selection, sink, progress=shown_progress())
+            await note(journal, Action.EXPORT, Outcome.DONE, shlex.join(options_of(sought)), count=done.chosen)
+            return done
 
 
 async def _discard(settings: Settings, sought: Sought, path: Path, *, worn_too: bool) -> Taken:
@@ -170,9 +174,11 @@ async def _discard(settings: Settings, sought: Sought, path: Path, *, worn_too: 
             _taking(settings, sought.queue, journal, command="discard", worn_too=worn_too) as taking,
         ):
             selection = Selection(sought, schema_of(settings), index=journal)
-            return await deadletters.discard(
+            done = await deadletters.discard(
                 taking, selection, sink, journal, by=this_tool("discard"), progress=shown_progress()
             )
+            await note(journal, Action.DISCARD, Outcome.DONE, shlex.join(options_of(sought)), count=done.chosen)
+            return done
 
 
 @asynccontextmanager

@@ -10,13 +10,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worker.cli.deadqueue import say, this_tool
+from worker.cli.deadqueue import note, say, this_tool
 from worker.config import Settings
+from worker.core.audit import Action, Outcome
 from worker.core.errors import JournalUnavailable, UsageError
 from worker.core.history import ItemState, Replay
 from worker.core.replayoptions import Options
 from worker.exportfile import ExportFile
 from worker.replay.books import Books
+from worker.replay.care import Ended
 from worker.replay.executing import Execution, Result
 from worker.replay.filing import export_planned
 from worker.replay.planning import Plan
@@ -24,6 +26,7 @@ from worker.replay.reaching import at_the_queue
 from worker.replay.running import plan_it, ready_to_run
 
 LOOK_EVERY_S = 1.0
+_OUTCOMES = {Ended.DONE: Outcome.DONE, Ended.STOPPED: Outcome.STOPPED}
 
 
 async def sought_replay(books: Books, name: str) -> Replay:
@@ -56,8 +59,12 @@ async def carry_out(books: Books, settings: Settings, replay: Replay, options: O
     with _told(states) as told:
         ready = ready_to_run(books, settings, replay, options, holder=this_tool("replay"), told=told.count)
         async with ready as execution:
+            await note(books, Action.REPLAY, Outcome.BEGUN, replay.replay_id)
             with _signals(execution):
-                return await _watched(execution, books, replay.replay_id, told)
+                result = await _watched(execution, books, replay.replay_id, told)
+            outcome = _OUTCOMES.get(result.ended, Outcome.FAILED)
+            await note(books, Action.REPLAY, outcome, replay.replay_id, detail=result.detail, count=told.done)
+            return result
 
 
 @contextmanager
@@ -90,7 +97,7 @@ class Told:
     def __init__(self, states: Counter[ItemState], bar: Progress | None) -> None:
         self._states = states
         self._total = sum(states.values())
-        self._tenth = self._done * 10 // self._total if self._total else 0
+        self._tenth = self.done * 10 // self._total if self._total else 0
         self._bar = bar
         self._task = None if bar is None else bar.add_task("replay", total=self._total, fates="")
 
@@ -104,9 +111,9 @@ class Told:
         self._states[state] += count
         self._states[ItemState.PLANNED] -= count
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
-        elif self._total and self._done * 10 // self._total > self._tenth:
-            self._tenth = self._done * 10 // self._total
+            self._bar.update(self._task, completed=self.done)
+        elif self._total and self.done * 10 // self._total > self._tenth:
+            self._tenth = self.done * 10 // self._total
             say(f"{self._tenth * 10} %: {self._words()}")
 
     def fates(self, text: str) -> None:
@@ -115,7 +122,8 @@ class Told:
             self._bar.update(self._task, fates=text)
 
     @property
-    def _done(self) -> int:
+    def done(self) -> int:
+        """Messages that came to their end."""
         return self._total - max(0, self._states[ItemState.PLANNED])
 
     def _words(self) -> str:

@@ -32,6 +32,9 @@ ALIVE: Final = "/healthz"
 """For orchestrators, which name the address of the container. It says nothing but that the process answers."""
 OPEN_TO_ALL: Final = ("/login", "/static/")
 NOBODY: Final = "(nobody)"
+_FORWARDED: Final = frozenset(
+    {"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"}
+)
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -117,6 +120,8 @@ class Access:
             return Visitor(person=person, subject=f"session:{session.number}", session=session)
         if self._settings.console_proxy_header or not is_loopback(_peer(request)):
             return None
+        if not _FORWARDED.isdisjoint(name.lower() for name in request.headers):
+            return None  # a proxy on this machine: whoever is behind it is not at this machine
         return Visitor(person=self._local, subject="local")
 
     def _vouched(self, request: web.Request) -> Person | None:
@@ -146,7 +151,7 @@ class Access:
         if request.method != "GET" or not ("text/html" in accepts or "*/*" in accepts):
             return web.HTTPUnauthorized(text="log in first")
         if self.people is None:
-            text = "this console is reached through a proxy that says who you are (CONSOLE_PROXY_HEADER)"
+            text = "a console behind a proxy asks people to log in: set CONSOLE_TOKENS_FILE, or CONSOLE_PROXY_HEADER"
             return web.HTTPUnauthorized(text=text)
         return web.HTTPSeeOther(f"/login?next={quote(request.path_qs, safe='')}")
 

@@ -1,6 +1,7 @@
 """The page that says who did what to which messages, and with which outcome."""
 
 from typing import Final
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -30,10 +31,17 @@ class AuditPages:
             request,
             "audit.html",
             title="Audit",
-            rows=[(deed, _link(deed)) for deed in deeds[:ROWS]],
+            rows=[(deed, _link(deed), _named(deed)) for deed in deeds[:ROWS]],
             following=deeds[ROWS - 1].number if len(deeds) > ROWS else None,
             before=before,
         )
+
+
+def _named(deed: Deed) -> str:
+    """What it was done to, as people read it: a selection as names and values."""
+    if not deed.target.startswith("?"):
+        return deed.target
+    return ", ".join(f"{name} {text}" for name, text in parse_qsl(deed.target[1:]))
 
 
 def _link(deed: Deed) -> str:

@@ -146,9 +146,10 @@ class ReplayPages:
         )
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """How far it is, while it goes on or outcomes are still to come."""
+        """How far it is, while it goes on or outcomes are still to come; over when it is not in the state any more that
+        the page shows (``name``), so that the page offers what can be done now."""
         books = await self._desk.books()
-        name = (await self._progress(books, await self._replay(books, request))).name
+        name = request.query.get("name") or (await self._progress(books, await self._replay(books, request))).name
 
         async def render() -> str | None:
             replay = await self._replay(books, request)

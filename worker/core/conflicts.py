@@ -183,6 +183,13 @@ def console_conflicts(
             f"anybody who reaches {console_host} could replay and discard messages; have people log in, or listen on "
             "127.0.0.1",
         )
+    shown = urlsplit(console_url).hostname or ""
+    if console_url and not is_loopback(shown) and not console_tokens_file and not console_proxy_header:
+        yield Conflict(
+            ("console_url", "console_tokens_file", "console_proxy_header"),
+            f"whoever reaches {shown} comes through a proxy on this machine and would count as somebody at it; have "
+            "people log in, or leave the address out",
+        )
     if not is_loopback(console_host) and not console_url:
         yield Conflict(
             ("console_host", "console_url"),
@@ -193,7 +200,7 @@ def console_conflicts(
             ("console_proxy_header", "console_proxy_from"),
             "a header is only believed from addresses that are named: set both, or neither",
         )
-    if console_url.startswith("http:") and not is_loopback(urlsplit(console_url).hostname or ""):
+    if console_url.startswith("http:") and not is_loopback(shown):
         yield Conflict(
             ("console_url",), "tokens and cookies would cross the network unencrypted; use https (at a reverse proxy)"
         )
