@@ -7,10 +7,11 @@ STAMP := $(VENV)/.installed
 NEWEST := 4.3
 DOCKER ?= docker
 COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
+BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly -o faulthandler_timeout=7200
 PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN CONSOLE_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench ci lock
+.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-main bench-growth bench-core bench-table ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -102,8 +103,20 @@ simulate: $(STAMP) ## run stories of faults in virtual time: SEEDS=1000000, FROM
 chaos: $(STAMP) ## load and random faults, then a verdict: MINUTES=30, SEED=7 for the same faults again, RATE=200 events/s
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) --rate $(or $(RATE),200) $(if $(SEED),--seed $(SEED))
 
-bench: $(STAMP) ## measure: events/s, batch fill, memory, against one call per message
-	$(BIN)/pytest -q -s -m benchmark --timeout=900 tests/benchmarks
+bench: $(STAMP) ## measure beside one call per message and a bare loop: ROUNDS=5 EVENTS=100000 BENCH_RESULTS=folder
+	$(BENCH) -s tests/benchmarks
+
+bench-main: $(STAMP) ## of that, only the three loads side by side
+	$(BENCH) -s tests/benchmarks/test_main_job.py
+
+bench-growth: $(STAMP) ## what an event costs as work grows, up to a backlog of LARGEST=3000000: most of an hour
+	BENCH_GROWTH=$(or $(LARGEST),3000000) $(BENCH) -s tests/benchmarks/test_growth.py
+
+bench-core: $(STAMP) ## the parts that run for every event, by themselves
+	$(BENCH) --benchmark-columns=min,median,iqr,rounds tests/benchmarks/test_core.py
+
+bench-table: $(STAMP) ## write the newest results, or those of RESULT=file, into tests/benchmarks/README.md
+	$(BIN)/python -m tests.benchmarks.report $(RESULT)
 
 ci: check test-full ## what CI runs
 

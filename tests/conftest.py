@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import generation
-from tests.support.broker import Outside, unique_topology
+from tests.support.broker import Lanes, Outside, unique_topology
 from tests.support.postgres import PrivatePostgres
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
@@ -80,6 +80,12 @@ async def outside(broker: PrivateBroker) -> AsyncIterator[Outside]:
     person = await Outside.connect(broker.url)
     yield person
     await person.close()
+
+
+@pytest.fixture(params=["fast", "ordinary"])
+def each_lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test twice: with deliveries by our own lane, and by the AMQP library's."""
+    monkeypatch.setattr(Lanes, "fast", request.param == "fast")
 
 
 @pytest.fixture

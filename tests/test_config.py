@@ -63,6 +63,7 @@ def test_defaults_are_those_of_the_interface() -> None:
         "TOPOLOGY": "declare",
         "DELIVERY_LIMIT": "100",
         "HEARTBEAT_S": "10",
+        "DELIVERY_LANE": "auto",
         "MAX_ATTEMPTS": "5",
         "PARTITIONS": "1",
         "HASH_EXCHANGE": "",

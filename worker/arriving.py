@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
+import structlog
 from msgspec.structs import replace
 
 from worker.core.allowed import EVERY_ORDER, Allowed, not_allowed
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
-from worker.core.model import Ack, Dead, Delivery, Reason, Settlement, Update
+from worker.core.model import ACKS, Ack, AckReason, Dead, Delivery, Reason, Settlement, Update
 from worker.core.slots import Slots
 from worker.core.suspects import Suspects
 from worker.core.versions import KnownVersions
 from worker.ports import Clock
 from worker.settling import EARLY_AT_MOST, Early, Unsettled
+
+log = structlog.get_logger(__name__)
 
 
 class Arrivals:
@@ -51,46 +54,59 @@ class Arrivals:
 
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Decode and buffer what arrived."""
-        for delivery in deliveries:
-            self._deliver(delivery)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        # Not even decoded where it came back too often: that may be what it does harm in.
-        decoded = self._crash_suspect(delivery) or self._schema.decode(delivery)
         now = self._clock()
-        if isinstance(decoded, Update):
-            if (version := self._unsettled.version_of(delivery)) is not None:
-                decoded = replace(decoded, version=version)
-            self._unsettled.add(delivery, decoded, now)
-            self._sort(decoded, now)
-        else:
-            self._unsettled.add(delivery, None, now)
-            self._decide_early(Settlement(delivery=delivery, disposition=decoded))
+        decide = self._known.standing if self._allowed is EVERY_ORDER else self._standing
+        arrived: dict[Delivery, Update | None] = {}
+        early: list[Settlement] = []
+        fresh: list[Update] = []
+        for delivery in deliveries:
+            decoded = self._decoded(delivery)
+            if isinstance(decoded, Update):
+                arrived[delivery] = decoded
+                if (decided := decide(decoded)) is None:
+                    fresh.append(decoded)
+                else:
+                    early.append(Settlement(delivery=delivery, disposition=_early(decided), update=decoded))
+            elif decoded is not None:
+                arrived[delivery] = None
+                early.append(Settlement(delivery=delivery, disposition=decoded))
+        self._unsettled.add_all(arrived, now)
+        self._buffer(fresh, now)
+        self._decide_early(early)
 
-    def _sort(self, update: Update, now: float) -> None:
-        if (dead := not_allowed(update.order_id, self._allowed)) is not None:
-            self._decide_early(Settlement(delivery=update.delivery, disposition=dead, update=update))
-        elif (covered := self._known.standing(update)) is not None:
-            self._decide_early(Settlement(delivery=update.delivery, disposition=Ack(covered), update=update))
-        else:
-            self._buffer(update, now)
-
-    def _crash_suspect(self, delivery: Delivery) -> Dead | None:
-        if delivery.unexplained < self._crash_suspect_from:
+    def _decoded(self, delivery: Delivery) -> Update | Dead | None:
+        """None: it could not even be refused. It stays with the broker, and does no harm to those it came with."""
+        try:
+            # Not even decoded where it came back too often: that may be what it does harm in.
+            if delivery.unexplained >= self._crash_suspect_from:
+                return _crash_suspect(delivery)
+            decoded = self._schema.decode(delivery)
+            if delivery.redelivered and isinstance(decoded, Update):
+                version = self._unsettled.version_of(delivery)
+                return decoded if version is None else replace(decoded, version=version)
+        except Exception:
+            log.exception("broker.delivery_failed", generation=delivery.generation)
             return None
-        detail = f"came back {delivery.unexplained} times without a decision: it may be what kills the worker"
-        return Dead(reason=Reason.CRASH_SUSPECT, detail=detail)
+        return decoded
 
-    def _decide_early(self, settlement: Settlement) -> None:
-        """Needs no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
+    def _standing(self, update: Update) -> AckReason | Dead | None:
+        """Why nothing is sent for it, if that is known."""
+        return not_allowed(update.order_id, self._allowed) or self._known.standing(update)
+
+    def _decide_early(self, settlements: Sequence[Settlement]) -> None:
+        """They need no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
         idle."""
-        self._early.add(settlement)
-        if not self._slots.in_flight or len(self._early) == EARLY_AT_MOST:
+        if not settlements:
+            return
+        self._early.add_all(settlements)
+        if not self._slots.in_flight or len(self._early) >= EARLY_AT_MOST:
             self._wake()
 
-    def _buffer(self, update: Update, now: float) -> None:
+    def _buffer(self, updates: Sequence[Update], now: float) -> None:
+        if not updates:
+            return
         was_empty = not self._coalescer.buffered
-        self._coalescer.add(update, now)
+        self._coalescer.add_all(updates, now)
         # The loop is only woken for a timer to arm or a call to start; whatever frees a slot wakes it as well.
         if was_empty or (self._coalescer.full and self._slots.free):
             self._wake()
@@ -101,3 +117,12 @@ class Arrivals:
         self._coalescer.lost(generation)
         self._suspects.lost()
         self._wake()
+
+
+def _early(decided: AckReason | Dead) -> Ack | Dead:
+    return decided if isinstance(decided, Dead) else ACKS[decided]
+
+
+def _crash_suspect(delivery: Delivery) -> Dead:
+    detail = f"came back {delivery.unexplained} times without a decision: it may be what kills the worker"
+    return Dead(reason=Reason.CRASH_SUSPECT, detail=detail)

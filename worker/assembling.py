@@ -174,7 +174,7 @@ def _prefetch(settings: Settings) -> int:
 
 def _broker(settings: Settings, name: str, stack: AsyncExitStack) -> _Broker:
     broker, plan = settings.broker, planned(settings.broker)
-    endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s)
+    endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s, fast_lane=broker.fast_lane)
     consuming, publishing = (Link(endpoint, name=f"order-worker {role}") for role in ("consume", "publish"))
     for link in (consuming, publishing):
         stack.push_async_callback(link.close)

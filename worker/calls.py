@@ -155,7 +155,7 @@ class Calls:
         A delivery that is gone comes again and is decided again: only the second time counts.
         """
         before = self._storm.tripped
-        admitted = self._storm.admit(each for each in settlements if each.delivery in self._unsettled)
+        admitted = self._storm.admit(self._unsettled.still_open(settlements))
         if self._storm.tripped and not before:
             log.error("storm.paused", detail=self._storm.detail)
             self._availability.stop_for_a_person(PauseKind.STORM, self._storm.detail)

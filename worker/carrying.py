@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from worker.caller import Caller
-from worker.core.bookkeeping import history_of, record_of
+from worker.core.bookkeeping import History, record_of
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
 from worker.core.horizon import Horizon
@@ -79,7 +79,7 @@ class Carrier:
     async def note(self, settlements: Sequence[Settlement]) -> None:
         """Journal what was decided without a call."""
         wall_us = self._wall_us()
-        history = history_of(settlements, wall_us=wall_us, worker=self._worker)
+        history = History(settlements, wall_us=wall_us, worker=self._worker)
         await self._journal.record(BatchRecord(wall_us=wall_us, history=history))
 
     async def _carry(self, batch: Batch, order_ids: Sequence[int], decide: Decide) -> Sequence[Settlement]:

@@ -29,6 +29,7 @@ from worker.core.settings import (
     BatchSettings,
     BrokerSettings,
     ConsoleSettings,
+    DeliveryLane,
     EventLoop,
     EventSettings,
     HashExchange,
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
     heartbeat_s: int = Field(
         default=10, ge=5, le=3600, description="AMQP heartbeat in seconds, 5 or more (shorter ones give false alarms)."
     )
+    delivery_lane: Annotated[DeliveryLane, Choice] = Field(
+        default=DeliveryLane.AUTO,
+        description="auto: deliveries are taken from the connection in bulk, many times as fast, where the AMQP "
+        "library is one that the worker knows. ordinary: the library's own way.",
+    )
     max_attempts: Positive = Field(default=5, description="How often a message is tried before it is dead-lettered.")
 
     partitions: int = Field(
@@ -172,7 +178,8 @@ class Settings(BaseSettings):
         default=0.02,
         ge=0,
         allow_inf_nan=False,
-        description="Longest wait of the oldest update for a fuller batch, in seconds.",
+        description="While calls are in flight, a batch that is not full waits for company: up to twice this for each "
+        "of them, in seconds. At an idle worker nothing waits.",
     )
     max_in_flight: Positive = Field(default=4, description="Most calls at a time.")
     hold_limit_s: Seconds = Field(

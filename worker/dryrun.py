@@ -60,7 +60,8 @@ async def rehearse(settings: Settings, bounds: Bounds, show: Show | None = None)
     with structlog.contextvars.bound_contextvars(dry_run=True), signals(stop, settings.drain_grace_s):
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(journal_to_read(settings.journal_url))
-            endpoint = Endpoint(urls=settings.amqp_url, heartbeat_s=settings.heartbeat_s)
+            broker = settings.broker
+            endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s, fast_lane=broker.fast_lane)
             link = Link(endpoint, name="order-worker dry run")
             stack.push_async_callback(link.close)
             stack.push_async_callback(_remove, link, queue)

@@ -108,6 +108,9 @@ _TABLE = {
     # how it is
     "ready": _gauge("1 where /readyz says 200."),
     "consuming": _gauge("1 while the broker has a consumer of this worker, active or standing by."),
+    "fast_lane": _gauge(
+        "1 where deliveries are taken from the connection in bulk; 0 where they come the AMQP library's way, or none."
+    ),
     "broker_connected": _gauge(
         "1 while the connection stands; a lost one for copies is dialled again when there is a copy to place.",
         connection=CONNECTIONS,

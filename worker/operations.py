@@ -70,6 +70,7 @@ class WorkerOperations:
             "connected": intake.connected,
             "consuming": intake.consuming,
             "generation": intake.generation,
+            "fast_lane": intake.fast_lane,
             "partitions": intake.partitions,
             "serving": intake.serving,
             **_rounded({"token_age_s": now.token_age_s}),

@@ -1,8 +1,8 @@
 """What is unsettled, since when, and how it gets settled: the books of the pipeline."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby, repeat, takewhile
 
 import structlog
 
@@ -47,7 +47,7 @@ class Unsettled:
         # so together with what is open here they are never more than the prefetch of that channel, and they are the
         # last written ones on it.
         self._latest = share(prefetch, partitions)
-        self._settled: dict[int, deque[tuple[Delivery, Version]]] = {}
+        self._settled: dict[int, deque[Update]] = {}
         self._first_sight = FirstSight(REMEMBERED * prefetch)
         self._stuck: dict[int, str] = {}
         self.counts: Counter[str] = Counter()
@@ -63,6 +63,11 @@ class Unsettled:
     def __contains__(self, delivery: Delivery) -> bool:
         return delivery in self._open
 
+    def still_open(self, settlements: Iterable[Settlement]) -> list[Settlement]:
+        """Those whose delivery is unsettled."""
+        open_ones = self._open
+        return [settlement for settlement in settlements if settlement.delivery in open_ones]
+
     @property
     def oldest(self) -> float | None:
         """When the delivery arrived that waits longest, in monotonic seconds."""
@@ -77,6 +82,11 @@ class Unsettled:
         self._open[delivery] = now, update
         self.counts["delivered"] += 1
 
+    def add_all(self, arrived: Mapping[Delivery, Update | None], now: float) -> None:
+        """Several arrived together, in this order."""
+        self._open.update(zip(arrived, zip(repeat(now), arrived.values(), strict=False), strict=False))
+        self.counts["delivered"] += len(arrived)
+
     def version_of(self, delivery: Delivery) -> Version | None:
         """The version that a redelivery had when it was seen first, if this process remembers it. Asked once."""
         return self._first_sight.recall(delivery)
@@ -87,7 +97,7 @@ class Unsettled:
         self._lost.add(generation)
         for number in [number for number in self._settled if number in self._lost]:
             for settled in self._settled.pop(number):
-                self._first_sight.remember(*settled)
+                self._first_sight.remember(settled.delivery, settled.version)
         for delivery, (_, update) in list(self._open.items()):
             if delivery.generation in self._lost:
                 del self._open[delivery]
@@ -116,19 +126,16 @@ class Unsettled:
             await self._place(settlements)
         finally:
             self._stuck.pop(id(settlements), None)
-        closed = []
-        for settlement in settlements:
-            if (known := self._open.pop(settlement.delivery, None)) is not None:
-                if (update := known[1]) is not None:
-                    self._note_settled(settlement.delivery, update.version)
-                closed.append(settlement)
-        self._count(closed)
+        taken = [(settlement, self._open.pop(settlement.delivery, None)) for settlement in settlements]
+        self._note_settled([known[1] for _, known in taken if known is not None and known[1] is not None])
+        self._count([settlement for settlement, known in taken if known is not None])
 
-    def _note_settled(self, delivery: Delivery, version: Version) -> None:
-        latest = self._settled.get(delivery.generation)
-        if latest is None:
-            latest = self._settled[delivery.generation] = deque(maxlen=self._latest)
-        latest.append((delivery, version))
+    def _note_settled(self, updates: Iterable[Update]) -> None:
+        for generation, several in groupby(updates, _generation_of):
+            latest = self._settled.get(generation)
+            if latest is None:
+                latest = self._settled[generation] = deque(maxlen=self._latest)
+            latest.extend(several)
 
     async def _place(self, settlements: Sequence[Settlement]) -> None:
         number = id(settlements)  # not the settlements: see retrying.py on what `noticed` keeps alive
@@ -142,8 +149,11 @@ class Unsettled:
                 await self._settler.settle(settlements, self._index)
 
     def _count(self, settled: Sequence[Settlement]) -> None:
-        for (outcome, reason), times in self._measures.settled(settled, wall_us=self._wall_us()).items():
+        tally = self._measures.settled(settled, wall_us=self._wall_us())
+        for (outcome, reason), times in tally.items():
             self.counts[reason if outcome is Outcome.ACKED else outcome] += times
+        if all(outcome is Outcome.ACKED for outcome, _ in tally):
+            return
         for settlement in settled:
             match settlement.disposition:
                 case Retry(counts=True, reason=reason, detail=detail):
@@ -168,12 +178,18 @@ class Early:
         """This is decided."""
         self._waiting.append(settlement)
 
+    def add_all(self, settlements: Iterable[Settlement]) -> None:
+        """These are decided."""
+        self._waiting.extend(settlements)
+
     def take(self) -> list[Settlement]:
         """What may be settled now.
 
         Invalid events wait for what arrived before them and is not settled: the storm guard looks at shares, and of a
         full prefetch all the invalid events would be decided before the first good one.
         """
+        if not self._waiting:
+            return []
         decided = {settlement.delivery for settlement in self._waiting}
         before = self._unsettled.before_any_besides(decided)
         due: list[Settlement] = []
@@ -183,6 +199,10 @@ class Early:
             (later if waits and each.delivery in self._unsettled else due).append(each)
         self._waiting = later
         return due
+
+
+def _generation_of(update: Update) -> int:
+    return update.delivery.generation
 
 
 def _about(settlement: Settlement) -> dict[str, object]:

@@ -107,12 +107,18 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "broker.decoder_unknown": Event(
             "warning", "Not the AMQP library we know: a property it cannot read blocks the queue.", ("version",)
         ),
+        "broker.lane_ordinary": Event(
+            "warning", "Not the AMQP library we know: deliveries come its way, at many times the cost.", ("connection",)
+        ),
+        "broker.lane_left": Event(
+            "warning", "The broker's bytes were not as expected: deliveries come the AMQP library's way from here on."
+        ),
         "broker.refused": Event(
             "warning", "The broker refuses; a person has to look. Tried again.", ("queue", "next_try_s")
         ),
         "broker.channel_gone": Event("info", "Unsettled deliveries come again.", ("generation", "unsettled")),
         "broker.close_failed": Event("info", "Closing got no answer; dropped without it.", ("connection",)),
-        "broker.consuming": Event("info", "The broker confirmed the consumer.", ("queue", "generation", "prefetch")),
+        "broker.consuming": Event("info", "The broker confirmed the consumer.", ("queue", "generation", "lane")),
         "broker.standing_by": Event("info", "Another worker's partition: it registers first.", ("queue", "delay_s")),
         "broker.widened": Event("debug", "The consumer got its whole prefetch.", ("generation", "prefetch", "took_s")),
         "broker.narrowed": Event(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic
 
+from tests.support.broker import Lanes
 from tests.support.odd import MICROSECONDS, InMicroseconds, Latin1
 from tests.support.world import DeadLetter, World, stamped
 from worker.adapters.privatebroker import PrivateBroker
@@ -60,13 +61,18 @@ class Aftermath:
     mates_applied: int
     counts: Mapping[str, int]
     connects: int
+    lanes: tuple[str, str]
     leftover: int
 
 
-@pytest.fixture(scope="module")
-def aftermath(broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory) -> Aftermath:
-    """All of them met by one worker."""
-    return asyncio.run(_meet(broker, tmp_path_factory.mktemp("frames")))
+@pytest.fixture(scope="module", params=["fast", "ordinary"])
+def aftermath(
+    broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Aftermath:
+    """All of them met by one worker, on either lane."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Lanes, "fast", request.param == "fast")
+        return asyncio.run(_meet(broker, tmp_path_factory.mktemp("frames")))
 
 
 async def _meet(broker: PrivateBroker, folder: Path) -> Aftermath:
@@ -88,6 +94,7 @@ async def _meet(broker: PrivateBroker, folder: Path) -> Aftermath:
             applied={case.name: world.status(GOOD[case.name]) == 8 for case in good},
             mates_applied=sum(world.status(mate["id"]) == 8 for mate in mates),
             counts=worker.counts,
+            lanes=("fast" if Lanes.fast else "ordinary", worker.heard("broker.consuming")[0]["lane"]),
             connects=len(worker.heard("broker.connected")),
             leftover=await world.leftover(),
         )
@@ -128,7 +135,8 @@ def test_a_header_with_a_time_that_is_none_keeps_its_number(aftermath: Aftermath
 
 
 def test_nobody_else_is_harmed(aftermath: Aftermath) -> None:
-    """One life of both connections, no redelivery, every mate applied, nothing left."""
+    """One life of both connections, no redelivery, every mate applied, nothing left; by the lane that was asked for."""
+    assert aftermath.lanes[0] == aftermath.lanes[1]
     assert aftermath.connects == 2
     assert aftermath.mates_applied == MATES
     assert aftermath.counts["delivered"] == MATES + 2 * len(CASES) - 1

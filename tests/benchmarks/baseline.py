@@ -3,8 +3,9 @@
     python -m tests.benchmarks.baseline AMQP_URL QUEUE OAUTH_URL GRAPHQL_URL EVENTS
 
 A robust connection, ``queue.consume``, gql's client on its aiohttp transport, 100 calls in flight, each message
-acknowledged after its own call. It takes so many events and prints how long that took, from the first delivery to the
-last acknowledgement. It merges nothing, orders nothing and judges nothing: what it leaves out makes it faster.
+acknowledged after its own call. It prints a line when it consumes, takes so many events, and prints how long that
+took, from the first delivery to the last acknowledgement. It merges nothing, orders nothing and judges nothing: what it
+leaves out makes it faster.
 """
 
 import asyncio
@@ -80,6 +81,7 @@ async def run(amqp_url: str, queue_name: str, oauth_url: str, graphql_url: str, 
         await channel.set_qos(prefetch_count=IN_FLIGHT)
         queue = await channel.get_queue(queue_name)
         await queue.consume(work.on_message)
+        print(json.dumps({"consuming": queue_name}), flush=True)  # noqa: T201 - what the benchmark reads
         await work.done.wait()
     return work.ended - work.started
 

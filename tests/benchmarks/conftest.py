@@ -1,51 +1,30 @@
-"""The stage of the benchmarks: private broker, platform in a process of its own, queues with names of their own."""
+"""The stage of the benchmarks (private broker, platform in a process of its own), and where their figures go."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.load import Queues
-from tests.benchmarks.measure import Platform, Program, start_worker
-from tests.support.broker import unique_topology
-from worker.adapters.amqp.declaring import declare
+from tests.benchmarks.plotting import plot
+from tests.benchmarks.record import Record, folder
+from tests.benchmarks.runs import Stage
 from worker.adapters.privatebroker import PrivateBroker
-from worker.config import Settings
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Stage:
-    """Where a benchmark takes place."""
-
-    folder: Path
-    amqp_url: str
-    queues: Queues
-    platform: Platform
-
-    def worker(self, name: str = "worker", *, journal_url: str = "memory") -> Program:
-        """Start a worker on these queues; the caller ends it."""
-        return start_worker(
-            self.folder,
-            name,
-            amqp_url=self.amqp_url,
-            names=self.queues.names,
-            platform=self.platform,
-            journal_url=journal_url,
-        )
 
 
 @pytest.fixture
 async def stage(broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[Stage]:
     """Empty queues and a platform without orders."""
-    defaults = Settings.model_fields
-    names = unique_topology(
-        retry_delays_s=defaults["retry_delays_s"].default, delivery_limit=defaults["delivery_limit"].default
-    )
-    queues = await Queues.connect(broker.url, names)
-    try:
-        await declare(queues.connection, names)
-        async with Platform.start(tmp_path) as platform:
-            yield Stage(folder=tmp_path, amqp_url=broker.url, queues=queues, platform=platform)
-    finally:
-        await queues.close()
+    async with Stage.set_up(broker, tmp_path) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def record() -> Iterator[Record]:
+    """The figures of this session; in the end a JSON file and a picture, if there were any."""
+    made = Record.begin()
+    yield made
+    if made.empty:
+        return
+    path = made.write(folder())
+    plot(made, path.with_suffix(".png"))
+    made.say(f"written: {path} and {path.with_suffix('.png').name}")

@@ -9,7 +9,7 @@ from typing import Protocol
 import pytest
 
 from tests.pipeline.modelbroker import ModelIntake, ModelSettler, Queue
-from tests.support.broker import DEADLINE_S, Outside, RecordingSink, endpoint
+from tests.support.broker import DEADLINE_S, Lanes, Outside, RecordingSink, endpoint
 from tests.support.proxy import TcpProxy
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import Consumer
@@ -159,12 +159,13 @@ async def real_stage(broker: PrivateBroker, outside: Outside, names: Topology) -
 
 
 Opener = Callable[[], AbstractAsyncContextManager[Stage]]
-PARAMS = ["model", pytest.param("real", marks=pytest.mark.broker)]
+PARAMS = ["model", *(pytest.param(lane, marks=pytest.mark.broker) for lane in ("fast lane", "ordinary lane"))]
 
 
 def opener(request: pytest.FixtureRequest) -> Opener:
     """For a fixture with ``PARAMS``: how to set that stage. Not async: it asks for fixtures that are."""
     if request.param == "model":
         return model_stage
+    request.getfixturevalue("monkeypatch").setattr(Lanes, "fast", request.param == "fast lane")
     parts = (request.getfixturevalue(name) for name in ("broker", "outside", "queues"))
     return partial(real_stage, *parts)

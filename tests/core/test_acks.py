@@ -93,6 +93,21 @@ def test_a_skipped_tag_is_never_covered() -> None:
     assert ledger.plan([[1], [3]]) == [AckFrame(1, multiple=False), AckFrame(3, multiple=False)]
 
 
+def test_many_are_noted_as_each_would_be() -> None:
+    """In one go where none was skipped, else one by one."""
+    ledger = AckLedger()
+    ledger.delivered_many([1, 2])
+    ledger.delivered_many([])
+    ledger.delivered_many([3, 5])
+
+    assert (ledger.open_count, ledger.delivered_count) == (5, 5)
+    with pytest.raises(ValueError, match="tag 5 after tag 5"):
+        ledger.delivered_many([5, 6])
+    with pytest.raises(ValueError, match="tag 6 after tag 7"):
+        ledger.delivered_many([7, 6])
+    assert ledger.plan([[3], [2], [1], [5]]) == [AckFrame(3, multiple=True), AckFrame(5, multiple=False)]
+
+
 def test_tags_rise() -> None:
     """A tag that comes a second time belongs to another channel."""
     with pytest.raises(ValueError, match="tag 2 after tag 2"):
@@ -126,12 +141,15 @@ class AckPlanning(RuleBasedStateMachine):
         self.waiting: set[int] = set()
         self.last = 0
 
-    @rule(target=tags, count=st.integers(1, 8))
-    def deliver(self, count: int) -> MultipleResults[int]:
+    @rule(target=tags, count=st.integers(1, 8), together=st.booleans())
+    def deliver(self, count: int, *, together: bool) -> MultipleResults[int]:
         """The broker hands over some more."""
         new = range(self.last + 1, self.last + count + 1)
-        for tag in new:
-            self.ledger.delivered(tag)
+        if together:
+            self.ledger.delivered_many(list(new))
+        else:
+            for tag in new:
+                self.ledger.delivered(tag)
         self.last += count
         self.unsettled.update(new)
         self.waiting.update(new)

@@ -15,7 +15,7 @@ from pamqp import encode as amqp_encode
 from tests.builders import EVENT, NOW_US, make_delivery, make_update
 from tests.core.event_cases import accepted
 from tests.core.test_headers import LONG, NAMES, TEXT, VALUES
-from worker.core.bookkeeping import history_of
+from worker.core.bookkeeping import History
 from worker.core.deadletter import DeadLetter, read_dead_letter
 from worker.core.edits import NO_EDITS, Edits
 from worker.core.failures import Failure
@@ -204,11 +204,11 @@ def test_only_an_allowed_replay_says_so() -> None:
 
 
 @pytest.mark.parametrize(("place", "expected"), [(17, 17), (True, None), (-1, None), ("17", None), (2**70, None)])
-def test_the_history_of_a_copy_has_its_place_in_the_replay(place: object, expected: int | None) -> None:
+def test_the_history_a_copy_has_its_place_in_the_replay(place: object, expected: int | None) -> None:
     """That is how the replay finds what became of each message; nonsense is no place."""
     update = make_update(headers={"ow-replay-id": "r-1", "ow-replay-place": place})
     settlement = Settlement(delivery=update.delivery, disposition=Ack(AckReason.APPLIED), update=update)
-    [row] = history_of([settlement], wall_us=1, worker="w")
+    [row] = History([settlement], wall_us=1, worker="w")
 
     assert (row.replay_id, row.replay_place) == ("r-1", expected)
 
@@ -218,7 +218,7 @@ def test_a_place_without_a_replay_is_none() -> None:
     update = make_update(headers={"ow-replay-place": 3})
     settlement = Settlement(delivery=update.delivery, disposition=Ack(AckReason.APPLIED), update=update)
 
-    assert history_of([settlement], wall_us=1, worker="w")[0].replay_place is None
+    assert History([settlement], wall_us=1, worker="w")[0].replay_place is None
 
 
 DEATH = st.fixed_dictionaries(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.accounting import Verdict
 from tests.support.arena import Arena
+from tests.support.broker import Lanes
 from worker.adapters.privatebroker import PrivateBroker
 
 _LINES: list[str] = []
@@ -41,6 +42,12 @@ async def arena(node: PrivateBroker, tmp_path: Path) -> AsyncIterator[Arena]:
     """Broker, platform and books; no worker yet."""
     async with Arena(node, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(params=["fast", pytest.param("ordinary", marks=pytest.mark.slow)])
+def each_lane_at_length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test twice where there is time: with deliveries by our own lane, and by the AMQP library's."""
+    monkeypatch.setattr(Lanes, "fast", request.param == "fast")
 
 
 @pytest.fixture

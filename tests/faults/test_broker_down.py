@@ -9,7 +9,7 @@ import pytest
 from tests.faults.conftest import Told
 from tests.support.arena import Arena
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(120), pytest.mark.usefixtures("each_lane_at_length")]
 
 
 async def killed(arena: Arena) -> None:

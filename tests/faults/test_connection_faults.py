@@ -16,7 +16,7 @@ from tests.support.proxy import TcpProxy, Way
 from tests.support.world import side_by_side
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(120), pytest.mark.usefixtures("each_lane_at_length")]
 
 ALERT = "?heartbeat=1"
 """Behind the URL, which outranks HEARTBEAT_S (5 at least, for false alarms cost more than they bring). A silent peer is

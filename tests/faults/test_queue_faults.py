@@ -105,6 +105,7 @@ async def _outlast(node: PrivateBroker, folder: Path, tell: Told, settings: Mapp
         tell(took_s, verdict, "in time" if settings else "too late")
 
 
+@pytest.mark.usefixtures("each_lane_at_length")
 async def test_an_alarm_that_blocks_the_copies_keeps_their_originals(arena: Arena, tell: Told) -> None:
     """While the broker takes no message, none is dead-lettered or retried, so none of them is acknowledged; the copies
     that it blocked are lost with their connection, and afterwards all are where they belong."""

@@ -19,7 +19,7 @@ from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
+pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.broker]
 
 both_causes = pytest.mark.parametrize("cause", Cause)
 

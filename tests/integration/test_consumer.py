@@ -14,7 +14,7 @@ from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.model import Delivery
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
+pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.broker]
 
 
 @pytest.fixture

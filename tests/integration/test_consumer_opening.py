@@ -10,7 +10,7 @@ from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
+pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.broker]
 
 READY = 200
 STEPS = range(2, 62, 2)

@@ -22,7 +22,7 @@ from worker.core.errors import BrokerRefused
 from worker.core.model import Delivery, Reason, Retry, Settlement
 from worker.core.partition import assigned, heeds_priorities, partition_of
 
-pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
+pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.broker]
 
 PARTITIONS = 4
 ORDERS = range(1, 201)

@@ -31,7 +31,7 @@ class Bench:
             listen=self._listen,
             deafen=self._deafen,
             consume=self._consume,
-            hand_over=lambda _, delivery: self.done.append(("hand over", delivery.tag)),
+            hand_over=lambda _, deliveries: self.done.extend(("hand over", each.tag) for each in deliveries),
             end=self._end,
         )
         self.width = Width(steps, prefetch=10, alone_from=5)

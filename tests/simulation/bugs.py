@@ -18,7 +18,7 @@ from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
 from worker.core.journal import Values
-from worker.core.model import AckReason, Dead, Delivery, Update
+from worker.core.model import AckReason, Dead, Delivery, Settlement, Update
 from worker.core.versions import FirstSight, KnownVersions
 from worker.settling import Unsettled
 
@@ -79,7 +79,11 @@ def ignore_the_generation(patch: Patch) -> None:
     def lost(_self: Unsettled, _generation: int) -> None:
         return
 
+    def still_held(self: Consumer, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        return [each for each in settlements if holds(self, each.delivery)]
+
     patch.setattr(Consumer, "holds", holds)
+    patch.setattr(Consumer, "still_held", still_held)
     patch.setattr(Consumer, "acknowledge", acknowledge)
     patch.setattr(Unsettled, "lost", lost)
 

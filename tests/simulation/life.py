@@ -38,7 +38,7 @@ class Life:
         self.name = f"w{number}"
         self.ending = False
         self.process = Process()
-        self.link = SimLink(broker, self.name)
+        self.link = SimLink(broker, self.name, fast_lane=scenario.fast_lane)
         consumer = Consumer(
             cast("Link", self.link), queue="work", prefetch=scenario.prefetch, alone_from=2, wall_us=wall_us
         )

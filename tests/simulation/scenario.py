@@ -133,8 +133,15 @@ class Scenario:
     events: Mapping[int, Event]
     publications: Sequence[tuple[float, Event]]
     witnesses: Sequence[Event]
+
     faults: Sequence[Fault]
     journal_takes_s: float
+
+    @property
+    def fast_lane(self) -> bool:
+        """Which lane deliveries come by: either, whatever else the seed decides."""
+        return self.seed % 4 < 2
+
     workers: int
     shared: bool
 

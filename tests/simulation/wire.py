@@ -9,15 +9,16 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from functools import partial
 from types import SimpleNamespace
-from typing import Any
 from uuid import uuid4
 
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import ChannelFrame, DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from tests.simulation.broker import Broker, Message, Session, wall_us
+from tests.simulation.lane import SimLane, acks_in, cut_of, properties_of
 from tests.simulation.processes import nobodys
 from worker.core.errors import CopyFailed
 from worker.core.model import Properties
@@ -29,8 +30,12 @@ Callback = Callable[[DeliveredMessage], Awaitable[None]]
 class SimChannel:
     """A channel as aiormq shows it."""
 
-    def __init__(self, session: Session, broker: Broker) -> None:
+    number = 1
+
+    def __init__(self, session: Session, broker: Broker, lane: SimLane | None) -> None:
         self.session = session
+        self.connection = SimpleNamespace(write_queue=SimpleNamespace(put=self._put))
+        self._lane = lane
         self.is_closed = False
         self._broken = False
         self._unheard = False
@@ -68,6 +73,12 @@ class SimChannel:
         self._send(lambda: self._ack(tag, multiple=multiple))
         if wait:
             await asyncio.sleep(0)
+
+    async def _put(self, piece: ChannelFrame) -> None:
+        """Acks that go out together."""
+        for tag, multiple in acks_in(piece):
+            self._broker.trace.note("ack written", self.session.name, f"tag {tag}", "multiple" if multiple else "")
+            self._send(partial(self._ack, tag, multiple=multiple))
 
     async def close(self) -> None:
         self._unheard = True
@@ -164,6 +175,9 @@ class SimChannel:
             self.session.prefetch = next(reversed(self._consumers.values()))
         self._broker.pump()
 
+    def _is_open(self) -> bool:
+        return not self._broken and not self.is_closed
+
     def _ack(self, tag: int, *, multiple: bool) -> None:
         if not self.session.dead and not self.session.ack(tag, multiple=multiple):
             self.cut(WIRE_S)
@@ -176,6 +190,9 @@ class SimChannel:
             self._broker.trace.note("delivered", self.session.name, f"tag {tag}", f"event {message.event.number}")
             if not self._unheard:  # else the consumer has given this channel up, and lets it pass
                 self._broker.oracle.seen(message.event, self.opened_us if times > 1 else wall_us())
+            if self._lane is not None:
+                self._lane.feed(cut_of(tag, message, times), context=self._context, open_=self._is_open)
+                return
             received = self._callback(_delivered(tag, message, times, self))
             task = asyncio.ensure_future(received)
             self._receiving[task] = None
@@ -185,11 +202,7 @@ class SimChannel:
 
 
 def _delivered(tag: int, message: Message, times: int, channel: SimChannel) -> DeliveredMessage:
-    given = message.properties
-    headers: dict[str, Any] = dict(given.headers)
-    if times > 1:
-        headers["x-delivery-count"] = times - 1
-    wire = Basic.Properties(content_type=given.content_type, headers=headers, message_id=given.message_id)
+    wire = properties_of(message, times)
     frame = Basic.Deliver("", tag, times > 1, "order-updates", str(message.event.order_id))
     body = message.event.body
     return DeliveredMessage(
@@ -205,7 +218,9 @@ class SimLink:
 
     name = "intake"
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    def __init__(self, broker: Broker, name: str, *, fast_lane: bool) -> None:
+        self._fast_lane = fast_lane
+        self._lane: SimLane | None = None
         self.endpoint = SimpleNamespace(rpc_timeout_s=5.0, retry_first_s=0.1, retry_cap_s=1.0)
         self.channel_of_now: SimChannel | None = None
         self.cut_off = False
@@ -223,6 +238,10 @@ class SimLink:
         await asyncio.sleep(WIRE_S)
         return self
 
+    def lane(self, _connection: object) -> SimLane | None:
+        """That of the channel opened last."""
+        return self._lane
+
     async def drop(self) -> None:
         if self.channel_of_now is not None:
             self.channel_of_now.cut(0.0)
@@ -235,7 +254,8 @@ class SimLink:
             raise ConnectionError("this process is dead, or gets no answer")
         self._count += 1
         session = self._broker.open(self._worker, f"{self._worker}#{self._count}")
-        self.channel_of_now = SimChannel(session, self._broker)
+        self._lane = SimLane() if self._fast_lane else None
+        self.channel_of_now = SimChannel(session, self._broker, self._lane)
         return self.channel_of_now
 
 

@@ -19,6 +19,12 @@ from worker.core.model import Delivery, Properties, Update, Version
 DEADLINE_S = 20.0
 
 
+class Lanes:
+    """Which way deliveries take in this test; see the fixture ``each_lane``."""
+
+    fast: bool = True
+
+
 def endpoint(*urls: str, heartbeat_s: int = 10, rpc_timeout_s: float = 5.0) -> Endpoint:
     """An endpoint that loses no time in tests."""
     return Endpoint(
@@ -28,6 +34,7 @@ def endpoint(*urls: str, heartbeat_s: int = 10, rpc_timeout_s: float = 5.0) -> E
         rpc_timeout_s=rpc_timeout_s,
         retry_first_s=0.02,
         retry_cap_s=0.2,
+        fast_lane=Lanes.fast,
     )
 
 

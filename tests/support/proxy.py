@@ -60,13 +60,14 @@ class TcpProxy:
 
     ``cut`` resets what is connected and ``finish`` ends it in good order (new connections work), ``blackhole`` holds
     back every byte from now on, ``slow`` lets them trickle, ``cut_after`` resets in the middle of something,
-    ``refuse`` stops listening, ``heal`` undoes all of them.
+    ``refuse`` stops listening, ``inject`` adds to what the broker says, ``heal`` undoes all of them.
     """
 
     def __init__(self, upstream_port: int) -> None:
         self._upstream_port = upstream_port
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._lanes = {way: _Lane() for way in Way}
         self.port = 0
@@ -97,6 +98,11 @@ class TcpProxy:
         for writer in self._writers:
             writer.close()
         await self._end_pumps()
+
+    def inject(self, data: bytes) -> None:
+        """Put bytes of our own behind those that every client has got so far."""
+        for writer in self._clients & self._writers:
+            writer.write(data)
 
     def cut_after(self, count: int, *ways: Way) -> None:
         """Reset each connection as soon as so many more bytes went in this direction, all connections together."""
@@ -148,6 +154,7 @@ class TcpProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, up_writer}
+        self._clients.add(writer)
         for way, source, target, back in (
             (Way.UP, reader, up_writer, writer),
             (Way.DOWN, up_reader, writer, up_writer),
@@ -168,6 +175,7 @@ class TcpProxy:
                     _reset(target)
         target.close()
         self._writers.discard(target)
+        self._clients.discard(target)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -13,7 +13,7 @@ from msgspec import structs
 from tests.builders import NOW_US, applied_record, make_update
 from tests.support.fakequeue import Effects, FakeQueue
 from worker.adapters.journal.memory import MemoryJournal
-from worker.core.bookkeeping import history_of
+from worker.core.bookkeeping import History
 from worker.core.deadletter import DeadLetter, letter_key, read_dead_letter
 from worker.core.decode import EventSchema
 from worker.core.edits import NO_EDITS, Edits
@@ -234,7 +234,7 @@ class Stage:
             values = {name: (update.version, value) for name, value in update.fields.items()}
             outcomes[update.order_id] = OrderOutcome(revision=-1, applied=values)
         settlement = Settlement(delivery=update.delivery, disposition=disposition, update=update)
-        rows = history_of([settlement], wall_us=LATER_US, worker="w")
+        rows = History([settlement], wall_us=LATER_US, worker="w")
         await self.journal.record(BatchRecord(wall_us=LATER_US, orders=outcomes, history=rows))
 
     # -- what came of it ----------------------------------------------------------------------------------------------

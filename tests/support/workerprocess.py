@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.broker import Lanes
+
 DEADLINE_S = 20.0
 PREFIX = "ORDER_WORKER_"
 PROGRAM = ("worker", "run")
@@ -35,11 +37,13 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, settings: Mapping[str, str], *, cwd: Path, program: Sequence[str] = PROGRAM) -> Self:
-        """Start it with these settings (names without prefix) and nothing else of ours in its environment."""
+        """Start it with these settings (names without prefix) and nothing else of ours in its environment, but for the
+        lane that the test is about."""
+        lane = {} if Lanes.fast else {"DELIVERY_LANE": "ordinary"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *program),
-            env=inherited | {f"{PREFIX}{name}": value for name, value in (NO_ADMIN | dict(settings)).items()},
+            env=inherited | {f"{PREFIX}{name}": value for name, value in (NO_ADMIN | lane | dict(settings)).items()},
             cwd=cwd,
             stdout=PIPE,
             stderr=PIPE,

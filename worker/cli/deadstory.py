@@ -14,7 +14,7 @@ from worker.core.errors import JournalOutdated, JournalUnavailable
 from worker.replay.foretelling import story_of
 
 
-async def open_journal(settings: Settings, stack: AsyncExitStack) -> AnyJournal | None:
+async def open_journal(settings: Settings, stack: AsyncExitStack) -> "AnyJournal | None":
     """The durable journal. None where there is none now: then the queue is shown all the same."""
     if settings.journal_url == MEMORY:
         return None

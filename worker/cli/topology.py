@@ -56,7 +56,7 @@ def topology(
 async def _migrate(settings: Settings, *, quiet: bool) -> dict[str, int]:
     """How many messages were moved out of each queue that is no longer fed."""
     broker = settings.broker
-    endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s)
+    endpoint = Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s, fast_lane=broker.fast_lane)
     taking, giving = (Link(endpoint, name=f"order-worker migrate {role}") for role in ("take", "give"))
     publisher = Publisher(giving)
     try:

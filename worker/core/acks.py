@@ -24,11 +24,14 @@ has more frames than tags. The frontier comes from the open tags in the order th
 is the lowest: a plan costs time for its own tags only, never for the whole window.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections import Counter, deque
+from collections.abc import Sequence
+from itertools import chain
+
+from msgspec import Struct
 
 
-class AckFrame(NamedTuple):
+class AckFrame(Struct, frozen=True, gc=False):
     """One ``basic.ack``: settles ``tag``, with ``multiple`` also every open tag below it."""
 
     tag: int
@@ -68,6 +71,16 @@ class AckLedger:
             self._open[number] = None
         self._last = tag
 
+    def delivered_many(self, tags: Sequence[int]) -> None:
+        """Note deliveries, rising as ``delivered`` has it. Where none was skipped they cost nothing by themselves."""
+        first, end = self._last + 1, self._last + 1 + len(tags)
+        if list(range(first, end)) == tags:
+            self._open.update(dict.fromkeys(tags))
+            self._last = end - 1
+            return
+        for tag in tags:
+            self.delivered(tag)
+
     def plan(self, groups: Sequence[Sequence[int]]) -> list[AckFrame]:
         """The frames that settle exactly these tags, in the order they have to be written. They count as settled from
         now on.
@@ -75,34 +88,36 @@ class AckLedger:
         Each group holds the tags of one entry, oldest first. Raises ValueError, and changes nothing, for a tag that
         is not open or named twice.
         """
-        self._take(tag for group in groups for tag in group)
+        tags = list(chain.from_iterable(groups))
+        self._take(tags)
         frontier = next(iter(self._open), self._last + 1)
+        top = max(tags, default=0)
+        if top < frontier:
+            # The usual case: all leave in one frame, so no order among them can be broken. One tag needs no multiple
+            # flag; the plain frame is the same and cannot cover anything.
+            return [AckFrame(top, multiple=len(tags) > 1)] if tags else []
         early: list[int] = []
         covered: list[int] = []
         late: list[int] = []
         for group in groups:
-            hurry = _hurried(group, frontier)
+            hurry = _hurried(group, frontier) if len(group) > 1 else 0
             early.extend(group[:hurry])
             for tag in group[hurry:]:
                 (covered if tag < frontier else late).append(tag)
-        # One tag needs no multiple flag; the plain frame is the same and cannot cover anything.
-        multiple = [AckFrame(max(covered), len(covered) > 1)] if covered else []
+        multiple = [AckFrame(max(covered), multiple=len(covered) > 1)] if covered else []
         return [*map(_single, early), *multiple, *map(_single, late)]
 
-    def _take(self, tags: Iterable[int]) -> None:
-        taken: list[int] = []
-        try:
-            for tag in tags:
-                del self._open[tag]
-                taken.append(tag)
-        except KeyError as error:
-            self._put_back(taken)
-            raise ValueError(f"tag {error.args[0]} is not open") from None
-
-    def _put_back(self, tags: Sequence[int]) -> None:
-        # The dict's order is what makes the frontier cheap, so it is restored; this is the path of a bug, not of a
-        # load.
-        self._open = dict.fromkeys(sorted([*self._open, *tags]))
+    def _take(self, tags: Sequence[int]) -> None:
+        """All or none. Raises ValueError; nothing is done in Python for a single tag where that does not happen."""
+        wanted = set(tags)
+        if len(wanted) < len(tags) or not self._open.keys() >= wanted:
+            named = Counter(tags)
+            wrong = next(tag for tag in tags if tag not in self._open or named[tag] > 1)
+            raise ValueError(f"tag {wrong} is not open")
+        if len(tags) == len(self._open):
+            self._open.clear()
+        else:
+            deque(map(self._open.__delitem__, tags), maxlen=0)
 
 
 def _single(tag: int) -> AckFrame:

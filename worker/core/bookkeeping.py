@@ -5,8 +5,8 @@ may be executed after ours, and nobody else can know any more (``journal.py``). 
 Another one is owed by whoever was so late that its own call may be executed after its own claim has expired.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, overload
 
 from worker.core.fields import INT64_MAX
 from worker.core.headers import read_history
@@ -17,6 +17,7 @@ from worker.core.request import Request
 from worker.core.verdict import Call, Judgement
 
 Applied = Mapping[int, Values]
+NOTHING: Values = {}
 
 
 def record_of(
@@ -30,16 +31,14 @@ def record_of(
     worker: str,
 ) -> BatchRecord:
     """The record of a batch whose orders were claimed as ``rows``."""
+    unknown = request.fields.keys() if judgement.call is Call.UNKNOWN else ()
     orders = {
         order_id: outcome_of(
-            row,
-            applied=applied.get(order_id, {}),
-            known=judgement.call is not Call.UNKNOWN or order_id not in request.fields,
-            wall_us=wall_us,
+            row, applied=applied.get(order_id, NOTHING), known=order_id not in unknown, wall_us=wall_us
         )
         for order_id, row in rows.items()
     }
-    return BatchRecord(wall_us=wall_us, orders=orders, history=history_of(settlements, wall_us=wall_us, worker=worker))
+    return BatchRecord(wall_us=wall_us, orders=orders, history=History(settlements, wall_us=wall_us, worker=worker))
 
 
 def outcome_of(
@@ -49,6 +48,8 @@ def outcome_of(
 
     That is the echo of everything that was due by then, a claim that had expired included.
     """
+    if row.standing is None and row.echo_us is None and known and wall_us <= row.expires_us:
+        return OrderOutcome(revision=row.revision, applied=applied)
     owed = None if row.standing is None else row.standing.expires_us
     executed_us = wall_us if known else wall_us + round(LATE_S * 1_000_000)
     if executed_us > row.expires_us:
@@ -66,13 +67,36 @@ def _is_due(time_us: int | None, at_us: int | None) -> bool:
     return time_us is not None and at_us is not None and time_us <= at_us
 
 
-def history_of(settlements: Sequence[Settlement], *, wall_us: int, worker: str) -> list[HistoryRow]:
-    """A row for every delivery that is decided; those handed back are decided another time."""
-    return [
-        _row(settlement, wall_us=wall_us, worker=worker)
-        for settlement in settlements
-        if not isinstance(settlement.disposition, Release)
-    ]
+class History(Sequence[HistoryRow]):
+    """A row for every delivery that is decided, made when it is looked at; those handed back are decided another time.
+
+    A journal that lives in memory may never be asked for them.
+    """
+
+    def __init__(self, settlements: Sequence[Settlement], *, wall_us: int, worker: str) -> None:
+        self._decided = [each for each in settlements if not isinstance(each.disposition, Release)]
+        self._wall_us = wall_us
+        self._worker = worker
+
+    def __len__(self) -> int:
+        return len(self._decided)
+
+    @overload
+    def __getitem__(self, index: int) -> HistoryRow: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[HistoryRow]: ...
+
+    def __getitem__(self, index: int | slice) -> HistoryRow | Sequence[HistoryRow]:
+        if isinstance(index, slice):
+            return [self._row(settlement) for settlement in self._decided[index]]
+        return self._row(self._decided[index])
+
+    def __iter__(self) -> Iterator[HistoryRow]:
+        return map(self._row, self._decided)
+
+    def _row(self, settlement: Settlement) -> HistoryRow:
+        return _row(settlement, wall_us=self._wall_us, worker=self._worker)
 
 
 def _row(settlement: Settlement, *, wall_us: int, worker: str) -> HistoryRow:

@@ -95,7 +95,7 @@ _NOTHING: Final = History()
 
 def read_history(headers: Mapping[str, Any]) -> History:
     """What our headers say; never raises, whatever is in them."""
-    if OURS.isdisjoint(headers):  # nearly every event: producers do not set our headers
+    if not headers or OURS.isdisjoint(headers):  # nearly every event: producers do not set our headers
         return _NOTHING
     attempt = _integer(headers, "ow-attempt")
     return History(
@@ -124,7 +124,12 @@ def read_history(headers: Mapping[str, Any]) -> History:
 
 def message_id_of(properties: Properties, history: History) -> str:
     """The producer's message id, empty if there was none; the same on the message and on every copy of it."""
-    return history.message_id if history.message_id is not None else _short(properties.message_id)
+    if history.message_id is not None:
+        return history.message_id
+    given = properties.message_id
+    if isinstance(given, str) and len(given) <= MAX_SHORT and given.isascii():  # nearly every one
+        return given
+    return _short(given)
 
 
 def retry_copy(settlement: Settlement, *, now_us: int, worker: str) -> Copy:

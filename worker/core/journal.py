@@ -129,6 +129,8 @@ def contested(stored: StoredOrder, outcome: OrderOutcome) -> bool:
 
 def merged(known: Values, applied: Values) -> Values:
     """Per field the greater version with its value; of equal ones the known stays."""
+    if not known:
+        return applied
     newer = {name: value for name, value in applied.items() if name not in known or known[name][0] < value[0]}
     return {**known, **newer} if newer else known
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-from worker.core.model import Ack, AckReason, Dead, Reason, Release, Retry, Settlement
+from worker.core.model import APPLIED, Ack, AckReason, Dead, Disposition, Reason, Release, Retry, Settlement
 from worker.core.verdict import Call
 
 ENTRY_BOUNDS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
@@ -97,23 +97,22 @@ class Measures:
 
     def settled(self, settlements: Sequence[Settlement], *, wall_us: int) -> Counter[tuple[Outcome, str]]:
         """These were carried out. Returns how many of each outcome and reason there were among them."""
-        # Nearly all of them are applied or merged away: these are counted without a call of ours for each.
-        acked = Counter([given.reason for each in settlements if isinstance(given := each.disposition, Ack)])
-        tally = Counter({(Outcome.ACKED, str(reason)): times for reason, times in acked.items()})
-        if acked.total() < len(settlements):
-            tally.update([_outcome(each.disposition) for each in settlements if not isinstance(each.disposition, Ack)])
+        # Nearly all of them share one of three dispositions, and are counted by which object that is.
+        given = [each.disposition for each in settlements]
+        found = dict(zip(map(id, given), given, strict=True))
+        tally: Counter[tuple[Outcome, str]] = Counter()
+        for number, times in Counter(map(id, given)).items():
+            tally[_outcome(found[number])] += times
         self.outcomes.update(tally)
-        if acked[AckReason.APPLIED]:
-            self._applied(settlements, wall_us)
+        if times := tally[_APPLIED]:
+            self._applied(settlements, wall_us, all_of_them=times == len(settlements))
         return tally
 
-    def _applied(self, settlements: Sequence[Settlement], wall_us: int) -> None:
+    def _applied(self, settlements: Sequence[Settlement], wall_us: int, *, all_of_them: bool) -> None:
         versions = [
             each.update.version
             for each in settlements
-            if each.update is not None
-            and isinstance(given := each.disposition, Ack)
-            and given.reason is AckReason.APPLIED
+            if each.update is not None and (all_of_them or each.disposition == APPLIED)
         ]
         self.age_occurred_s.observe_ages([version.time_us for version in versions], wall_us)
         self.age_first_seen_s.observe_ages([version.first_seen_us for version in versions], wall_us)
@@ -130,8 +129,13 @@ class Measures:
         self.entries.observe(entries)
 
 
-def _outcome(disposition: Dead | Retry | Release) -> tuple[Outcome, str]:
+_APPLIED = (Outcome.ACKED, str(AckReason.APPLIED))
+
+
+def _outcome(disposition: Disposition) -> tuple[Outcome, str]:
     match disposition:
+        case Ack(reason=reason):
+            return Outcome.ACKED, str(reason)
         case Retry(counts=False, reason=reason):
             return Outcome.RENEWED, reason
         case Retry(reason=reason):

@@ -69,7 +69,8 @@ class Delivery(Struct, eq=False, kw_only=True, gc=False):
     A tag is only meaningful together with its generation: after a channel is lost the broker numbers from 1 again.
     ``opened_us`` is when that channel was opened, ``arrived_us`` when this delivery came (both wall clock,
     microseconds). ``returns`` counts how often it was handed over before and came back, 0 where the broker does not
-    tell; ``unexplained`` are those that this process did not live through (``returns.py``).
+    tell; ``unexplained`` are those that this process did not live through (``returns.py``). ``fault`` says why its
+    properties are not all there, empty where they are.
     """
 
     generation: int
@@ -83,6 +84,7 @@ class Delivery(Struct, eq=False, kw_only=True, gc=False):
     opened_us: int = 0
     returns: int = 0
     unexplained: int = 0
+    fault: str = ""
 
 
 class Update(Struct, eq=False, kw_only=True, gc=False):
@@ -131,6 +133,13 @@ class Ack(Struct, frozen=True, gc=False):
     """Acknowledge: the platform has this value, or a later one."""
 
     reason: AckReason
+
+
+APPLIED = Ack(AckReason.APPLIED)
+SUPERSEDED = Ack(AckReason.SUPERSEDED)
+DUPLICATE = Ack(AckReason.DUPLICATE)
+ACKS = {ack.reason: ack for ack in (APPLIED, SUPERSEDED, DUPLICATE)}
+"""One each for all: nearly every event ends with one of them."""
 
 
 class Retry(Struct, frozen=True, kw_only=True, gc=False):

@@ -27,7 +27,18 @@ from dataclasses import dataclass, field, replace
 from worker.core.backoff import full_jitter
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, Entry, FlushReason
-from worker.core.model import Ack, AckReason, Dead, Disposition, Fields, Reason, Retry, Settlement, Update, Version
+from worker.core.model import (
+    APPLIED,
+    SUPERSEDED,
+    Dead,
+    Disposition,
+    Fields,
+    Reason,
+    Retry,
+    Settlement,
+    Update,
+    Version,
+)
 from worker.core.outage import Outage, OutageKind, outage_of
 from worker.core.suspects import Suspects
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement
@@ -110,6 +121,8 @@ class Outcomes:
 
     def _decide(self, turn: _Turn, judgement: Judgement, jitter: float) -> None:
         match judgement.call:
+            case Call.ANSWERED if judgement.all_applied:
+                self._all_applied(turn)
             case Call.ANSWERED:
                 self._answered(turn, judgement.items)
             case Call.REFUSED:
@@ -132,6 +145,32 @@ class Outcomes:
                 turn.effects.outage = outage_of(judgement)
 
     # -- answered -------------------------------------------------------------------------------------------------
+
+    def _all_applied(self, turn: _Turn) -> None:
+        batch = turn.batch
+        if not batch.entries:
+            return
+        turn.effects.accepted = True
+        self._settle_applied(turn, batch.entries)
+        self._coalescer.finish_all(batch.entries)
+        self.suspects.applied(batch.seq)
+        self._search_on(batch, clean=True)
+
+    def _settle_applied(self, turn: _Turn, entries: Sequence[Entry]) -> None:
+        batch_id, doubts = turn.batch.id, self._doubts
+        settled = turn.effects.settlements
+        for entry in entries:
+            if doubts:
+                doubts.pop(entry.order_id, None)
+            if len(entry.updates) == 1:
+                update = entry.updates[0]
+                settled.append(
+                    Settlement(delivery=update.delivery, disposition=APPLIED, update=update, batch_id=batch_id)
+                )
+                continue
+            contributors = turn.contributors(entry)
+            for update in by_version(entry.updates):
+                turn.settle(update, APPLIED if update in contributors else SUPERSEDED)
 
     def _answered(self, turn: _Turn, items: Mapping[int, ItemVerdict]) -> None:
         batch, innocent = turn.batch, []
@@ -161,10 +200,7 @@ class Outcomes:
 
     def _applied(self, turn: _Turn, entry: Entry) -> None:
         turn.effects.accepted = True
-        self._doubts.pop(entry.order_id, None)
-        contributors = turn.contributors(entry)
-        for update in by_version(entry.updates):
-            turn.settle(update, Ack(AckReason.APPLIED if update in contributors else AckReason.SUPERSEDED))
+        self._settle_applied(turn, (entry,))
         self._coalescer.finish(entry)
 
     def _terminal(self, turn: _Turn, entry: Entry, detail: str) -> None:

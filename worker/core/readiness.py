@@ -50,7 +50,8 @@ class IntakeStatus:
     channel that is open, ``generation`` the channels so far.
 
     Of several ``partitions`` all are registered where it is consuming, and ``serving`` are those whose open channel was
-    handed a message; the counts are those of all channels together."""
+    handed a message; the counts are those of all channels together. ``fast_lane``: deliveries are cut out of the byte
+    stream, on every open channel."""
 
     connected: bool
     consuming: bool
@@ -59,6 +60,7 @@ class IntakeStatus:
     delivered: int
     partitions: int = 1
     serving: int = 0
+    fast_lane: bool = False
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

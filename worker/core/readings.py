@@ -107,6 +107,7 @@ def _of_the_pipeline(activity: Activity) -> Iterator[_Named]:
 def _of_the_process(vitals: Vitals) -> Iterator[_Named]:
     yield "ready", _one(vitals.ready)
     yield "consuming", _one(vitals.intake.consuming)
+    yield "fast_lane", _one(vitals.intake.fast_lane)
     yield "broker_connected", {(name,): float(up) for name, up in vitals.health.connections.items()}
     yield "event_loop_lag_seconds", _one(vitals.health.loop_lag_s)
     yield "start_time_seconds", _one(vitals.started_s)

@@ -7,7 +7,7 @@ from worker.core.entry import Batch, Entry
 from worker.core.fields import INT64_MIN
 from worker.core.horizon import Horizon, too_old
 from worker.core.journal import OrderRow, Values
-from worker.core.model import Ack, AckReason, Dead, Fields, Scalar, Settlement, Update, Version
+from worker.core.model import ACKS, AckReason, Dead, Fields, Scalar, Settlement, Update, Version
 from worker.core.terminal import STATUS, barred
 from worker.core.verdict import Item, ItemVerdict, Judgement
 from worker.core.versions import Applied, by_version, standing, unsent
@@ -100,7 +100,7 @@ def _acknowledged(batch: Batch, entry: Entry, applied: Applied) -> list[Settleme
     return [
         Settlement(
             delivery=update.delivery,
-            disposition=Ack(standing(update, applied) or AckReason.SUPERSEDED),
+            disposition=ACKS[standing(update, applied) or AckReason.SUPERSEDED],
             update=update,
             batch_id=batch.id,
         )
@@ -112,7 +112,7 @@ def applied_by(request: Request, judgement: Judgement) -> dict[int, dict[str, tu
     """Per order and field the version and value that the platform confirmed: what the journal has to learn."""
     applied: dict[int, dict[str, tuple[Version, Scalar]]] = {}
     for entry in request.entries:
-        order_id, updates, winners = entry.order_id, entry.updates, entry.winners
+        order_id, updates = entry.order_id, entry.updates
         if judgement.all_applied or _is_confirmed(judgement.items.get(order_id)):
             # Loops, because they cost half of what a comprehension for each entry does.
             applied[order_id] = mine = {}
@@ -121,6 +121,7 @@ def applied_by(request: Request, judgement: Judgement) -> dict[int, dict[str, tu
                 for name, value in request.fields[order_id].items():
                     mine[name] = (version, value)
             else:
+                winners = entry.winners
                 for name, value in request.fields[order_id].items():
                     mine[name] = (winners[name].version, value)
     return applied

@@ -18,6 +18,13 @@ class TopologyMode(StrEnum):
     PASSIVE = "passive"
 
 
+class DeliveryLane(StrEnum):
+    """How deliveries come: cut out of the byte stream where the AMQP library is one that we know, or its own way."""
+
+    AUTO = "auto"
+    ORDINARY = "ordinary"
+
+
 class HashExchange(StrEnum):
     """Exchange types that spread messages over queues by a hash of the routing key: built into RabbitMQ from 4.3 on
     (before that in the plugin rabbitmq_sharding), or in the plugin rabbitmq_consistent_hash_exchange."""
@@ -82,6 +89,12 @@ class BrokerSettings:
     hash_exchange: HashExchange | None
     worker_index: int | None
     workers: int
+    delivery_lane: DeliveryLane
+
+    @property
+    def fast_lane(self) -> bool:
+        """Whether deliveries may be cut out of the byte stream."""
+        return self.delivery_lane is DeliveryLane.AUTO
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

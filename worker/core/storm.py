@@ -11,6 +11,7 @@ neither way: they were asked for, and say nothing of what the others are like.
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import repeat
 
 from worker.core.model import Dead, Reason, Release, Settlement
 
@@ -34,9 +35,10 @@ class StormGuard:
         is no storm, wherever in it they are. The decision that trips the guard is withheld already.
         """
         decided = list(settlements)
-        for settlement in decided:
-            if not isinstance(settlement.disposition, Dead | Release):
-                self._count(dead=False)
+        kinds = [type(settlement.disposition) for settlement in decided]
+        self._count_good(len(decided) - kinds.count(Dead) - kinds.count(Release))
+        if Dead not in kinds:
+            return decided
         return [each for each in decided if not isinstance(each.disposition, Dead) or self._may_die(each.disposition)]
 
     def restart(self) -> None:
@@ -61,6 +63,11 @@ class StormGuard:
             seen = len(self._recent)
             self.tripped = seen >= AT_LEAST and self._dead > self._ratio * seen
         return not self.tripped
+
+    def _count_good(self, number: int) -> None:
+        self._recent.extend(repeat(False, number))
+        if self._dead:
+            self._dead = sum(self._recent)
 
     def _count(self, *, dead: bool) -> None:
         if len(self._recent) == self._recent.maxlen:

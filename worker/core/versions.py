@@ -6,6 +6,7 @@ is applied. Whether it was sent itself, merged away, overtaken or delivered twic
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from worker.core.identity import Identity, identity
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
@@ -62,14 +63,22 @@ class KnownVersions:
 
     def learn(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
         """Take note of what was applied and journalled."""
+        orders = self._orders
         for order_id, fields in applied.items():
-            known = self._orders.pop(order_id, {})
-            for name, (version, _) in fields.items():
-                if name not in known or known[name] < version:
+            known = orders.pop(order_id, None)
+            if known is None:
+                known = {}
+                for name, (version, _) in fields.items():
                     known[name] = version
-            self._orders[order_id] = known
-        while len(self._orders) > self._limit:
-            del self._orders[next(iter(self._orders))]
+            else:
+                for name, (version, _) in fields.items():
+                    if name not in known or known[name] < version:
+                        known[name] = version
+            orders[order_id] = known
+        if len(self._orders) > self._limit:
+            # Some more at once: each look at what is first passes over all that was taken out before it.
+            for order_id in list(islice(self._orders, len(self._orders) - self._limit + self._limit // 20)):
+                del self._orders[order_id]
 
     def standing(self, update: Update) -> AckReason | None:
         """Why there is nothing left to do for this update, or None if that is not known."""

@@ -152,6 +152,12 @@ BEHAVIOURS = (
         "Latency is split at random before and after applying; a call that its client gave up is applied all the same.",
         ("latency_s", "seed"),
     ),
+    Behaviour(
+        "history",
+        A,
+        "Every change and the orders of the last calls are kept; switched off, only states and counters are.",
+        ("keep_history",),
+    ),
     Behaviour("faults", A, "Every fault under /_sim/faults: the platform's own failures are not published."),
 )
 

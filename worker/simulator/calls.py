@@ -43,7 +43,7 @@ class Call:
 
 
 class Calls:
-    """Counters of all calls and the last ``KEPT_CALLS`` of them.
+    """Counters of all calls and the last ``KEPT_CALLS`` of them; unless ``keep_orders``, answered ones without orders.
 
     An overlap is an order named by a call while an earlier call that names it too is unanswered and its client still
     connected: what a worker must never do. A call that its client gave up is not in flight, even if it executes later.
@@ -55,6 +55,7 @@ class Calls:
         self._number = 0
         self._in_flight: dict[int, Call] = {}
         self.open: set[Call] = set()
+        self.keep_orders = True
         self.clear()
 
     def clear(self) -> None:
@@ -104,6 +105,8 @@ class Calls:
         for order_id in call.order_ids:
             if self._in_flight.get(order_id) is call:
                 del self._in_flight[order_id]
+        if not self.keep_orders:
+            call.order_ids = ()
 
     def as_json(self) -> dict[str, Any]:
         """The counters as they are shown under ``/_sim/state``."""

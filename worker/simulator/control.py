@@ -114,7 +114,7 @@ class Control:
                 "calls": platform.calls.as_json(),
                 "tokens": {"issued": platform.tokens.issued, "refused": platform.tokens.refused},
                 "orders": len(platform.orders),
-                "changes": len(platform.orders.history),
+                "changes": platform.orders.change_count,
                 "options": shown(platform.options),
                 "faults": platform.faults.as_json(),
             }

@@ -2,6 +2,8 @@
 
     arrive -> fault instead? -> token -> rate limit -> JSON -> parse, validate, execute -> fault afterwards? -> answer
 
+The mutation that workers send is executed by ``direct.py``, everything else by graphql-core.
+
 The latency is split at random: one part before the update is applied (inside the resolver, so the orders of the call
 are known to be in flight), the rest after it. aiohttp lets a handler run on when its client has gone
 (``handler_cancellation`` is off by default): a call that its client gave up may still be applied, as elsewhere.
@@ -15,6 +17,7 @@ from graphql import ExecutionResult, GraphQLError, execute
 
 from worker.simulator.calls import Call
 from worker.simulator.connections import Connection
+from worker.simulator.direct import read_direct
 from worker.simulator.documents import read_document
 from worker.simulator.exchange import Exchange, Platform
 from worker.simulator.faults import Fault
@@ -56,7 +59,7 @@ class Endpoint:
         try:
             grant = self._admit(request, call)
             exchange = Exchange(self._platform, call, grant, fault)
-            true_reply = await self._execute(exchange, _read_json(body))
+            true_reply = await self._carry_out(exchange, body)
             await exchange.after_applying()
         except RestError as error:
             return error.response()
@@ -72,6 +75,15 @@ class Endpoint:
             # Documented for the Create Orders API: HTTP 400, not 429. The code number is ours.
             raise RestError(400, "Rate limit exceeded", RATE_LIMITED)
         return grant
+
+    async def _carry_out(self, exchange: Exchange, body: bytes) -> web.Response:
+        direct = read_direct(body)
+        if direct is None:
+            return await self._execute(exchange, _read_json(body))
+        reply = await direct.answer(exchange, exchange.loose_errors)
+        if exchange.failure is not None:
+            raise exchange.failure
+        return reply
 
     async def _execute(self, exchange: Exchange, payload: Mapping[str, Any]) -> web.Response:
         document = read_document(payload["query"])

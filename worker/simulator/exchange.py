@@ -35,6 +35,7 @@ class Platform:
         self.chance = random.Random(options.seed)  # noqa: S311  repeatable latency and shuffling, nothing secret
         self.updates = Updates(orders=self.orders, options=options, chance=self.chance)
         self.stopping = asyncio.Event()
+        self._remember(options)
 
     @property
     def options(self) -> Options:
@@ -49,6 +50,10 @@ class Platform:
         if options.busy_orders != self.options.busy_orders:
             self.updates.busy_given.clear()
         self.updates.options = options
+        self._remember(options)
+
+    def _remember(self, options: Options) -> None:
+        self.orders.keep_history = self.calls.keep_orders = options.keep_history
 
     def reset(self) -> None:
         """Forget orders, history, calls, counters, rates and faults, start the seed again; options and tokens stay."""

@@ -64,6 +64,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rate_per_hour: Count = 0
     rate_per_day: Count = 0
     seed: int = 0
+    # What it remembers
+    keep_history: bool = True
 
 
 def allowed_options() -> dict[str, str]:

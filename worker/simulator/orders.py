@@ -16,6 +16,9 @@ class Values(NamedTuple):
     shipping_tracking: str | None = ""
 
 
+_NEW = Values()
+
+
 class Moment(NamedTuple):
     """When, by whom and in which call something was changed; shared by all changes of one call.
 
@@ -55,6 +58,8 @@ class Orders:
         self._values: dict[int, Values] = {}
         self._sent: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.history: list[Change] = []
+        self.change_count = 0
+        self.keep_history = True
 
     def __len__(self) -> int:
         return len(self._values)
@@ -68,13 +73,16 @@ class Orders:
 
     def get(self, order_id: int) -> Values:
         """Values of an order; those of a new order where nothing was ever written."""
-        return self._values.get(order_id, Values())
+        return self._values.get(order_id, _NEW)
 
     def write(self, order_id: int, after: Values, *, sent: Iterable[str], moment: Moment) -> None:
-        """Set the values of an order and note the change."""
+        """Set the values of an order and note the change, or only count it where no history is kept."""
         before = self.get(order_id)
-        names = tuple(sent)
         self._values[order_id] = after
+        self.change_count += 1
+        if not self.keep_history:
+            return
+        names = tuple(sent)
         self.history.append(Change(moment, order_id, self._sent.setdefault(names, names), before, after))
 
     def changes(self, wanted: frozenset[int] | None = None) -> Iterator[Change]:
@@ -85,6 +93,7 @@ class Orders:
         """Forget all orders and their history."""
         self._values.clear()
         self.history.clear()
+        self.change_count = 0
 
     def snapshot(self, order_id: int) -> dict[str, Any]:
         """One order as it is shown under ``/_sim/orders``."""

@@ -10,6 +10,16 @@ from worker.simulator.orders import Values
 from worker.simulator.statuses import DISPATCHED, STATUS_NAMES, may_follow
 
 INVALID_STATUS = "Invalid order status"
+# Worded after "Invalid item specified, index 0" of the REST API (third-party document).
+INVALID = "Invalid order specified, index {index}"
+
+# What may be set without any order being refused or any value being changed.
+_HARMLESS = frozenset(
+    {"client_id", "client_secret", "scopes", "blank_scope", "token_lifetime_s", "permission_refusal"}
+    | {"busy_text", "max_batch", "empty_list", "request_error_status", "shuffle_replies", "numeric_strings"}
+    | {"latency_s", "rate_per_hour", "rate_per_day", "seed", "keep_history"}
+)
+_DEFAULTS = Options()
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,9 +51,15 @@ Judgement = Accepted | Refused | Absent
 def unknown(index: int, options: Options) -> Judgement:
     """What happens to an order that does not exist or that the client may not see."""
     if options.unknown_orders == "error":
-        # Worded after "Invalid item specified, index 0" of the REST API (third-party document).
-        return Refused(f"Invalid order specified, index {index}")
+        return Refused(INVALID.format(index=index))
     return Absent(omitted=options.unknown_orders == "omit")
+
+
+def is_plain(options: Options) -> bool:
+    """Whether a known order takes every change as it is sent."""
+    return all(
+        name in _HARMLESS or getattr(options, name) == getattr(_DEFAULTS, name) for name in Options.__struct_fields__
+    )
 
 
 def judge(order_id: int, current: Values, change: Mapping[str, Any], options: Options) -> Judgement:
@@ -81,8 +97,12 @@ def _status_refusal(current: Values, change: Mapping[str, Any], options: Options
 def _stored(name: str, value: Any, options: Options) -> Any:
     if name in ("shipping_carrier", "shipping_method") and value in options.remap:
         return options.remap[value]
-    # Every call brings its own copy of "Royal Mail"; the history would keep them all.
-    return sys.intern(value) if isinstance(value, str) else value
+    return one_copy(value)
+
+
+def one_copy(value: Any) -> Any:
+    """Every call brings its own copy of "Royal Mail"; the history would keep them all."""
+    return sys.intern(value) if type(value) is str else value
 
 
 def _next_status(current: int, wanted: int | None, options: Options) -> int:

@@ -7,6 +7,7 @@ dials; callers share it, and a caller that gives up does not disturb it.
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import aio_pika
 import aiormq
@@ -18,8 +19,12 @@ from yarl import URL
 
 from worker.adapters.amqp import lenient
 from worker.adapters.amqp.deadline import root_cause, within
+from worker.adapters.amqp.lane import Lane, LaneFactory, unknown
 from worker.core.errors import BrokerRefused, ConnectionLost, UsageError
 from worker.retrying import forever
+
+if TYPE_CHECKING:
+    from aiormq.connection import TransportFactory
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +36,8 @@ class Endpoint:
     """Where the broker is and how patient we are with it. All times in seconds; the URLs hold passwords, so no repr.
 
     ``heartbeat_s`` 10 makes a dead connection known after about 35 s (aiormq waits for three missed ones and a half).
-    ``rpc_timeout_s`` bounds every single request on a channel.
+    ``rpc_timeout_s`` bounds every single request on a channel. ``fast_lane``: deliveries are kept from the AMQP library
+    where it is one that we know (``lane.py``).
     """
 
     urls: tuple[str, ...] = field(repr=False)
@@ -40,6 +46,7 @@ class Endpoint:
     rpc_timeout_s: float = 10.0
     retry_first_s: float = 0.25
     retry_cap_s: float = 5.0
+    fast_lane: bool = True
 
     def __post_init__(self) -> None:
         """Raises UsageError for an empty list or something that is no AMQP URL; the text does not repeat the URL."""
@@ -73,11 +80,13 @@ class _Connection(aio_pika.Connection):
     """aio-pika's connection, except that a connect which is cancelled or timed out leaves no socket behind.
 
     The stock ``connect`` awaits once more between the finished handshake and remembering the transport; a cancellation
-    there leaves a connected, heart-beating socket that nobody knows.
+    there leaves a connected, heart-beating socket that nobody knows. With a ``factory`` it reads by way of a lane.
     """
 
+    factory: LaneFactory | None = None
+
     async def connect(self, timeout: TimeoutType = None) -> None:  # noqa: ASYNC109 - the overridden signature
-        raw = aiormq.Connection(self.url, **self.kwargs)
+        raw = self._raw()
         closed = OneShotCallback(self._on_connection_close)
         try:
             async with asyncio.timeout(timeout):
@@ -90,9 +99,23 @@ class _Connection(aio_pika.Connection):
         self.transport = UnderlayConnection(connection=raw, close_callback=closed)
         await self._on_connected()
 
+    def _raw(self) -> aiormq.Connection:
+        if self.factory is None:
+            return aiormq.Connection(self.url, **self.kwargs)
+        return aiormq.Connection(self.url, transport_factory=cast("TransportFactory", self.factory), **self.kwargs)
 
-async def dial(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> AbstractConnection:
-    """Connect once. ``name`` is what the broker's tools show.
+
+def lane_of(connection: AbstractConnection) -> Lane | None:
+    """The fast lane of a connection, where it has one that carries its bytes."""
+    factory = connection.factory if isinstance(connection, _Connection) else None
+    lane = factory.lane if factory is not None else None
+    return lane if lane is not None and lane.used and not lane.fault else None
+
+
+async def dial(
+    url: str, *, name: str, heartbeat_s: int, timeout_s: float, fast_lane: bool = False
+) -> AbstractConnection:
+    """Connect once. ``name`` is what the broker's tools show; ``fast_lane`` as in ``Endpoint``.
 
     Raises BrokerRefused where the broker answers and a person has to change something, ConnectionLost for all the rest:
     it may come back by itself. UsageError: a certificate file that the URL names cannot be read.
@@ -101,6 +124,8 @@ async def dial(url: str, *, name: str, heartbeat_s: int, timeout_s: float) -> Ab
     target = URL(url)
     target = target.update_query({"heartbeat": str(heartbeat_s), "name": name, **target.query})
     connection = _Connection(target)
+    if fast_lane and not unknown():
+        connection.factory = LaneFactory()
     try:
         async with within(timeout_s + CLOSE_DEADLINE_S, f"connecting to {shown(url)}"):
             await connection.connect(timeout=timeout_s)
@@ -150,6 +175,7 @@ class Link:
         self.name = name
         self.connects = 0
         self._turn = 0
+        self._told = False
         self._connection: AbstractConnection | None = None
         self._dialling: asyncio.Task[AbstractConnection] | None = None
 
@@ -185,6 +211,15 @@ class Link:
         if connection is not None:
             await _discard(connection)
 
+    def lane(self, connection: AbstractConnection) -> Lane | None:
+        """The fast lane of this connection; None, and told once, where it has none though it was to have one."""
+        lane = lane_of(connection)
+        if lane is None and self.endpoint.fast_lane and not self._told:
+            self._told = True
+            detail = unknown() or "the connection does not read by way of ours"
+            log.warning("broker.lane_ordinary", connection=self.name, detail=detail)
+        return lane
+
     async def _dial(self) -> AbstractConnection:
         await self.drop()
         end = self.endpoint
@@ -198,7 +233,11 @@ class Link:
                 url = end.urls[self._turn % len(end.urls)]
                 self._turn += 1
                 connection = await dial(
-                    url, name=self.name, heartbeat_s=end.heartbeat_s, timeout_s=end.connect_timeout_s
+                    url,
+                    name=self.name,
+                    heartbeat_s=end.heartbeat_s,
+                    timeout_s=end.connect_timeout_s,
+                    fast_lane=end.fast_lane,
                 )
                 self._connection = connection
                 self.connects += 1

@@ -4,9 +4,11 @@
         \\          \\            \\
          `----------`------------`--> gone   (release, channel or connection lost, consumer cancelled by the broker)
 
-Deliveries are taken from the aiormq channel below aio-pika: aio-pika's message object costs twice the time and nothing
-here needs it. The library runs the callback as a task that it cancels when the channel goes, and a message whose
-callback raises stays unsettled for ever; so the callback stamps, converts and hands over, and neither waits nor raises.
+Deliveries come by the fast lane where the connection has one (``lane.py``): many at a time, in the callback of the
+transport. The ordinary lane is the aiormq channel below aio-pika, whose message object costs twice the time and nothing
+here needs it. aiormq runs the callback as a task that it cancels when the channel goes, and a message whose callback
+raises stays unsettled for ever. So on both lanes the callback stamps, converts and hands over, and neither waits nor
+raises.
 """
 
 import asyncio
@@ -18,15 +20,15 @@ from functools import partial
 import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused
-from msgspec.structs import replace
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.deadline import root_cause, within
+from worker.adapters.amqp.frames import Cut
 from worker.adapters.amqp.generation import Company, Generation, Phase
 from worker.adapters.amqp.width import Steps, Width
 from worker.core.errors import BrokerRefused, ConnectionLost
 from worker.core.identity import identity
-from worker.core.model import Delivery
+from worker.core.model import Delivery, Settlement
 from worker.core.partition import Partition, generation_number, standby_s
 from worker.core.readiness import IntakeStatus
 from worker.core.returns import Survived
@@ -104,6 +106,7 @@ class Consumer:
             unsettled=current.ledger.open_count if current is not None else 0,
             delivered=delivered,
             serving=1 if delivered else 0,
+            fast_lane=current is not None and current.lane is not None and not current.lane.fault,
         )
 
     async def wait_consuming(self) -> None:
@@ -138,6 +141,10 @@ class Consumer:
         async with self._turn:
             self._wanted = False
             current = self._current
+            if current is not None and current.ledger.delivered_count:
+                # On the fast lane a delivery is there before the library has read the consume-ok in front of it.
+                await current.opened()
+                current = self._current
             if current is None or current.phase is Phase.OPENING:
                 await self._stop_keeper()
             elif current.phase is Phase.CONSUMING:
@@ -178,6 +185,13 @@ class Consumer:
         """Whether this delivery can still be settled: its channel lives, and it was not acknowledged yet."""
         current = self._current
         return current is not None and current.number == delivery.generation and current.ledger.is_open(delivery.tag)
+
+    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Those whose delivery can still be settled, in their order."""
+        if (current := self._current) is None:
+            return ()
+        number, is_open = current.number, current.ledger.is_open
+        return [each for each in settlements if each.delivery.generation == number and is_open(each.delivery.tag)]
 
     async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
         """Acknowledge these tags, each group (one entry) oldest first. False: that channel is gone, nothing was done.
@@ -250,6 +264,9 @@ class Consumer:
         generation = Generation(number, channel, opened_us=self._wall_us(), company=self._company)
         generation.closing.add_done_callback(lambda future: self._end(generation, _why(future)))
         channel.on_consumer_cancel_callbacks.add(lambda _: self._end(generation, "the broker cancelled the consumer"))
+        generation.lane = self._link.lane(connection)
+        if generation.lane is not None:
+            generation.lane.register(channel.number, partial(self._receive_cuts, generation))
         self._current = generation
         self._company.join(generation, partial(self._width.hush, generation))
         return generation
@@ -268,7 +285,8 @@ class Consumer:
         generation.phase = Phase.CONSUMING
         self._consuming.set()
         self._answered.set()
-        log.info("broker.consuming", queue=self._queue, generation=generation.number)
+        lane = "ordinary" if generation.lane is None else "fast"
+        log.info("broker.consuming", queue=self._queue, generation=generation.number, lane=lane)
 
     async def _listen(self, generation: Generation, prefetch: int) -> None:
         receive = partial(self._receive, generation)
@@ -321,26 +339,35 @@ class Consumer:
         if generation.phase is Phase.GONE or self._sink is None:
             return
         try:
-            self._width.sort(generation, self._delivery(generation, message))
+            self._sort(generation, [generation.delivery(message, arrived_us=self._wall_us())])
         except Exception:
             self.counts["sink_failed"] += 1
             log.exception("broker.delivery_failed", generation=generation.number)
 
-    def _delivery(self, generation: Generation, message: DeliveredMessage) -> Delivery:
-        delivery = generation.delivery(message, arrived_us=self._wall_us())
-        if not delivery.returns:
-            return delivery
-        return replace(delivery, unexplained=self._survived.unexplained(identity(delivery), delivery.returns))
+    def _receive_cuts(self, generation: Generation, cuts: Sequence[Cut]) -> None:
+        if generation.phase is Phase.GONE or self._sink is None:
+            return
+        try:
+            self._sort(generation, generation.deliveries(cuts, arrived_us=self._wall_us()))
+        except Exception:
+            self.counts["sink_failed"] += len(cuts)
+            log.exception("broker.delivery_failed", generation=generation.number)
 
-    def _hand_over(self, generation: Generation, delivery: Delivery) -> None:
+    def _sort(self, generation: Generation, deliveries: Sequence[Delivery]) -> None:
+        returned = [delivery for delivery in deliveries if delivery.returns]
+        for delivery in returned:
+            delivery.unexplained = self._survived.unexplained(identity(delivery), delivery.returns)
+        self._width.sort_all(generation, deliveries, calm=not returned)
+
+    def _hand_over(self, generation: Generation, deliveries: Sequence[Delivery]) -> None:
         if self._sink is None:
             return
         try:
-            self._sink.deliver((delivery,))
-            self.counts["delivered"] += 1
+            self._sink.deliver(deliveries)
+            self.counts["delivered"] += len(deliveries)
         except Exception:
-            # The library's task is the boundary: this delivery stays open, the next one comes.
-            self.counts["sink_failed"] += 1
+            # The callback of the library is the boundary: these stay open, the next ones come.
+            self.counts["sink_failed"] += len(deliveries)
             log.exception("broker.delivery_failed", generation=generation.number)
 
     def _end(self, generation: Generation, cause: str) -> None:

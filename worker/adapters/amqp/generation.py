@@ -9,13 +9,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-from aiormq.abc import AbstractChannel, ConsumerCallback, DeliveredMessage
-from pamqp.commands import Basic
+from aiormq.abc import AbstractChannel, ChannelFrame, ConsumerCallback, DeliveredMessage
 from pamqp.common import Arguments
 
 from worker.adapters.amqp.deadline import within
-from worker.core.acks import AckLedger
-from worker.core.model import Delivery, Properties
+from worker.adapters.amqp.deliveries import frame_of, of_cuts, of_message
+from worker.adapters.amqp.frames import Cut, ack_frame
+from worker.adapters.amqp.lane import Lane
+from worker.core.acks import AckFrame, AckLedger
+from worker.core.model import Delivery
 
 
 class Phase(StrEnum):
@@ -31,7 +33,8 @@ class Generation:
     """A channel, what it delivered and what of that is open. Made by the consumer, one per channel.
 
     ``wide`` is whether its consumer has the whole prefetch, ``listening`` whether it has a consumer, ``alone`` whether
-    it does without while the suspects set ``aside`` are handed over one by one.
+    it does without while the suspects set ``aside`` are handed over one by one. ``lane`` is the one it is registered
+    with, None on the ordinary one.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Generation:
         self.opened_us = opened_us
         self.ledger = AckLedger()
         self._phase = Phase.OPENING
+        self.lane: Lane | None = None
         self.company = company or Company()
         self.wide = self.listening = self.alone = False
         self.aside: deque[Delivery] = deque()
@@ -138,32 +142,33 @@ class Generation:
         """
         async with within(timeout_s, "acknowledging"), self._writing:
             frames = self.ledger.plan(groups)
-            for frame in frames[:-1]:
-                await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
-            for frame in frames[-1:]:
-                await self.channel.basic_ack(frame.tag, frame.multiple)
+            await self._write(frames)
         self._stir()
         return len(frames)
 
+    async def _write(self, frames: Sequence[AckFrame]) -> None:
+        """One by one costs the library 60 us a frame. Where it is one that we know, those in the middle go as one
+        piece; the first finds out whether the channel still takes any, the last waits until all are out."""
+        if not frames:
+            return
+        *before, last = frames
+        single, piece = (before[:1], before[1:]) if self.lane is not None else (before, [])
+        for frame in single:
+            await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
+        if piece:
+            payload = b"".join([ack_frame(self.channel.number, frame.tag, frame.multiple) for frame in piece])
+            await self.channel.connection.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+        await self.channel.basic_ack(last.tag, last.multiple)
+
     def delivery(self, message: DeliveredMessage, *, arrived_us: int) -> Delivery:
         """The message as the core sees it. Its tag is noted as open first: what fails from here on stays open."""
-        frame = message.delivery
-        if not isinstance(frame, Basic.Deliver) or frame.delivery_tag is None:
-            raise TypeError(f"not a delivery: {type(frame).__name__}")
-        self.ledger.delivered(frame.delivery_tag)
-        properties = properties_of(message.header.properties)
-        return Delivery(
-            generation=self.number,
-            tag=frame.delivery_tag,
-            body=message.body,
-            properties=properties,
-            exchange=frame.exchange or "",
-            routing_key=frame.routing_key or "",
-            redelivered=bool(frame.redelivered),
-            arrived_us=arrived_us,
-            opened_us=self.opened_us,
-            returns=_returns(properties) if frame.redelivered else 0,
-        )
+        self.ledger.delivered(frame_of(message)[1])
+        return of_message(message, generation=self.number, arrived_us=arrived_us, opened_us=self.opened_us)
+
+    def deliveries(self, cuts: Sequence[Cut], *, arrived_us: int) -> list[Delivery]:
+        """The same for what came by the fast lane, many at a time."""
+        self.ledger.delivered_many([cut[0] for cut in cuts])
+        return of_cuts(cuts, generation=self.number, arrived_us=arrived_us, opened_us=self.opened_us)
 
 
 class Company:
@@ -214,28 +219,3 @@ class Company:
         return self.open_count == sum(len(member.aside) for member in self._members) and not any(
             member.listening or not member.registered for member in self._members
         )
-
-
-def _returns(properties: Properties) -> int:
-    """Quorum queues count in a header. On a first delivery it would be the producer's, and mean nothing."""
-    count = properties.headers.get("x-delivery-count")
-    return count if type(count) is int and count > 0 else 0
-
-
-def properties_of(given: Basic.Properties) -> Properties:
-    """The properties of a message as the core sees them."""
-    return Properties(
-        content_type=given.content_type,
-        content_encoding=given.content_encoding,
-        headers=given.headers or {},
-        delivery_mode=given.delivery_mode,
-        priority=given.priority,
-        correlation_id=given.correlation_id,
-        reply_to=given.reply_to,
-        expiration=given.expiration,
-        message_id=given.message_id,
-        timestamp=given.timestamp,
-        message_type=given.message_type,
-        user_id=given.user_id,
-        app_id=given.app_id,
-    )

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import ALONE_FROM, Consumer
 from worker.adapters.amqp.generation import Company
-from worker.core.model import Delivery
+from worker.core.model import Delivery, Settlement
 from worker.core.partition import Partition, partition_of, share
 from worker.core.readiness import IntakeStatus
 from worker.ports import Sink
@@ -52,6 +52,7 @@ class Partitions:
             delivered=sum(one.delivered for one in each),
             partitions=len(each),
             serving=sum(one.serving for one in each),
+            fast_lane=all(one.fast_lane for one in each),
         )
 
     async def wait_consuming(self) -> None:
@@ -80,6 +81,12 @@ class Partitions:
     def holds(self, delivery: Delivery) -> bool:
         """Whether this delivery can still be settled."""
         return self._of(delivery.generation).holds(delivery)
+
+    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """See ``Consumer.still_held``."""
+        if len(self._consumers) == 1:
+            return self._consumers[0].still_held(settlements)
+        return [settlement for settlement in settlements if self.holds(settlement.delivery)]
 
     async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
         """See ``Consumer.acknowledge``."""

@@ -33,6 +33,10 @@ class Holding(Protocol):
         """Whether this delivery can still be settled."""
         ...
 
+    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+        """Those whose delivery it ``holds``, in their order."""
+        ...
+
     async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
         """Acknowledge tags of a channel, each group oldest first; False where it is gone."""
         ...
@@ -78,6 +82,9 @@ class BrokerSettler:
         Raises CopyFailed for the first copy that failed; that delivery and the younger ones of its entry stay open, all
         others were acknowledged.
         """
+        if {type(settlement.disposition) for settlement in settlements} == {Ack}:
+            await self._acknowledge_only(settlements)
+            return
         groups = self._groups(settlements)
         placed = await self._place_copies(groups)
         if placed.letters and index is not None:
@@ -153,6 +160,23 @@ class BrokerSettler:
             return copy, await self._publisher.place(exchange, routing_key, copy.body, copy.properties)
         except CopyUnencodable as error:
             raise CopyFailed(f"not even a body-only copy can be encoded: {error}") from error
+
+    async def _acknowledge_only(self, settlements: Sequence[Settlement]) -> None:
+        """Nearly every batch: no copy to place, so nothing that happens in between."""
+        generations: dict[int, dict[object, list[int]]] = {}
+        for settlement in self._consumer.still_held(settlements):
+            delivery, update = settlement.delivery, settlement.update
+            entries = generations.get(delivery.generation)
+            if entries is None:
+                entries = generations[delivery.generation] = {}
+            entry = update.order_id if update is not None else delivery
+            tags = entries.get(entry)
+            if tags is None:
+                entries[entry] = [delivery.tag]
+            else:
+                tags.append(delivery.tag)
+        for generation, entries in generations.items():
+            await self._consumer.acknowledge(generation, list(entries.values()))
 
     async def _acknowledge(self, groups: Sequence[Group]) -> None:
         """Older before newer: the frames follow the order of the groups and within them."""

@@ -24,7 +24,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from worker.adapters.amqp.deadline import within
-from worker.adapters.amqp.generation import properties_of
+from worker.adapters.amqp.deliveries import known_properties
 from worker.core.deadletter import DeadLetter, read_dead_letter
 from worker.core.errors import ConnectionLost, QueueWorn
 from worker.core.model import Delivery
@@ -206,7 +206,7 @@ class _Window:
             generation=self._number,
             tag=message.delivery_tag or 0,
             body=message.body,
-            properties=properties_of(message.header.properties),
+            properties=known_properties(message.header.properties),
             exchange=message.exchange or "",
             routing_key=message.routing_key or "",
             redelivered=bool(message.redelivered),

@@ -15,7 +15,7 @@ others are without consumer, too, and all begin narrow again.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -39,7 +39,7 @@ class Steps:
     listen: Callable[[Generation, int], Awaitable[None]]
     deafen: Callable[[Generation, str], Awaitable[None]]
     consume: Callable[[Generation], Awaitable[None]]
-    hand_over: Callable[[Generation, Delivery], None]
+    hand_over: Callable[[Generation, Sequence[Delivery]], None]
     end: Callable[[Generation, str], None]
 
 
@@ -51,6 +51,14 @@ class Width:
         self._prefetch = prefetch
         self._alone_from = alone_from
 
+    def sort_all(self, generation: Generation, deliveries: Sequence[Delivery], *, calm: bool) -> None:
+        """Hand over or set aside what came together; at once where they are ``calm``: none of them came back."""
+        if calm and generation.wide:
+            self._steps.hand_over(generation, deliveries)
+            return
+        for delivery in deliveries:
+            self.sort(generation, delivery)
+
     def sort(self, generation: Generation, delivery: Delivery) -> None:
         """Hand over or set aside, and start what follows from it."""
         suspect = delivery.unexplained >= self._alone_from
@@ -60,7 +68,7 @@ class Width:
         if not suspect and not generation.wide and self._prefetch > 1:
             generation.wide = True
             self._start(generation, self._widen(generation), "widen the consumer")
-        self._steps.hand_over(generation, delivery)
+        self._steps.hand_over(generation, (delivery,))
 
     def _set_aside(self, generation: Generation, delivery: Delivery) -> None:
         generation.aside.append(delivery)
@@ -105,7 +113,7 @@ class Width:
         async with self._steps.turn:
             await self._steps.deafen(generation, generation.consumer_tag)
         while (delivery := await generation.next_alone()) is not None:
-            self._steps.hand_over(generation, delivery)
+            self._steps.hand_over(generation, (delivery,))
         async with self._steps.turn:
             generation.alone = False
             if generation.phase is Phase.CONSUMING:

@@ -63,10 +63,11 @@ class MemoryJournal(MemoryArchive):
         by = Claim(self._worker, wall_us + self._claim_us)
         stored, row = claimed(_NEVER_SEEN, by)
         rows = dict.fromkeys(order_ids, row)
-        before = {order_id: self._take(order_id) for order_id in order_ids if self._is_known(order_id)}
-        self._open.update(dict.fromkeys(order_ids, stored))  # the unseen ones share what is the same for all of them
+        resting, opened = self._resting, self._open
+        before = {each: self._take(each) for each in order_ids if each in resting or each in opened}
+        opened.update(dict.fromkeys(order_ids, stored))  # the unseen ones share what is the same for all of them
         for order_id, known in before.items():
-            self._open[order_id], rows[order_id] = claimed(known, by)
+            opened[order_id], rows[order_id] = claimed(known, by)
         self._forget_oldest()
         return rows
 

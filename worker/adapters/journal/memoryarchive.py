@@ -1,9 +1,9 @@
 """The part of the journal in memory that is for people: history, letters, pauses, replays."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count, islice
+from itertools import chain, islice
 
 from worker.core.audit import Deed
 from worker.core.errors import UsageError
@@ -27,15 +27,18 @@ from worker.core.history import (
 from worker.core.journal import BatchRecord
 
 ROWS_KEPT = 20_000
-"""History rows, letters, and items of one replay: the latest of each."""
+"""Letters, and items of one replay: the latest of each."""
+HISTORY_KEPT = 5_000
+"""History rows, about: whole batches of them, and the latest one in any case."""
 
 
 class MemoryArchive:
     """Implements all ports of the journal but the ledger for one process life."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[int, HistoryRow]] = deque(maxlen=ROWS_KEPT)
-        self._numbers = count(1)
+        self._told: deque[tuple[int, Sequence[HistoryRow]]] = deque()
+        self._rows_kept = 0
+        self._last_number = 0
         self._letters: dict[str, IndexedLetter] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
@@ -45,8 +48,21 @@ class MemoryArchive:
         self._deeds: deque[Deed] = deque(maxlen=ROWS_KEPT)
 
     def _take_down(self, record: BatchRecord) -> None:
-        for row in record.history:
-            self._rows.append((next(self._numbers), row))
+        """The rows of a batch as they are: many are made when they are looked at."""
+        if record.history:
+            self._told.append((self._number(len(record.history)), record.history))
+            self._rows_kept += len(record.history)
+        while self._rows_kept > HISTORY_KEPT and len(self._told) > 1:
+            self._rows_kept -= len(self._told.popleft()[1])
+
+    def _number(self, several: int = 1) -> int:
+        """The first of so many numbers."""
+        self._last_number += several
+        return self._last_number - several + 1
+
+    @property
+    def _rows(self) -> Iterator[tuple[int, HistoryRow]]:
+        return chain.from_iterable(enumerate(rows, first) for first, rows in self._told)
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -59,9 +75,7 @@ class MemoryArchive:
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
-        old = list(islice((each for each in self._rows if each[1].at_us < before_us), limit))
-        for each in old:
-            self._rows.remove(each)
+        old = self._forget_rows(before_us, limit)
         letters = [
             letter.copy_id
             for letter in self._letters.values()
@@ -76,7 +90,14 @@ class MemoryArchive:
         deeds = [deed for deed in self._deeds if deed.at_us < before_us][:limit]
         for deed in deeds:
             self._deeds.remove(deed)
-        return len(old) + len(letters[:limit]) + len(replays[:limit]) + len(deeds)
+        return old + len(letters[:limit]) + len(replays[:limit]) + len(deeds)
+
+    def _forget_rows(self, before_us: int, limit: int) -> int:
+        old = {number for number, _ in islice(((n, row) for n, row in self._rows if row.at_us < before_us), limit)}
+        if old:
+            self._told = deque((number, (row,)) for number, row in self._rows if number not in old)
+            self._rows_kept = len(self._told)
+        return len(old)
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
@@ -105,7 +126,7 @@ class MemoryArchive:
         """Put letters in."""
         for letter in letters:
             if letter.copy_id not in self._letters:
-                self._letters[letter.copy_id] = replace(letter, seq=next(self._numbers))
+                self._letters[letter.copy_id] = replace(letter, seq=self._number())
         while len(self._letters) > ROWS_KEPT:
             oldest = next(iter(self._letters))
             del self._letters[oldest]
@@ -227,7 +248,7 @@ class MemoryArchive:
 
     async def note(self, deed: Deed) -> None:
         """Put down what somebody did."""
-        self._deeds.append(replace(deed, number=next(self._numbers)))
+        self._deeds.append(replace(deed, number=self._number()))
 
     async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
         """What people did, the latest first."""

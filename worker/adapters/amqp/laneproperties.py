@@ -1,0 +1,124 @@
+"""Properties of a message straight from the bytes of its content header, many times as fast as the library reads them.
+
+The usual ones of an event (content type, delivery mode, message id, timestamp) are read in a straight line, anything
+else name by name. What comes out is what the library gives with the decoders of ``lenient.py``, with one difference: a
+property that cannot be read at all costs the message, not the connection (``Undecoded``).
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from worker.adapters.amqp import lenient
+from worker.core.model import Properties
+
+UNDECODED: Final = "x-undecoded"
+"""A header of ours in which the bytes that could not be read are shown; the prefix keeps it from being sent again."""
+
+_CONTENT_TYPE, _DELIVERY_MODE, _MESSAGE_ID, _TIMESTAMP = 0x8000, 0x1000, 0x0080, 0x0040
+_UNUSUAL: Final = 0xFFFF & ~(_CONTENT_TYPE | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP)
+_MORE: Final = 0x0001
+"""Another word of flags follows."""
+
+_flags_at: Final = struct.Struct(">H").unpack_from
+
+
+class Undecoded(NamedTuple):
+    """Why a message's properties are not all there."""
+
+    properties: Properties
+    detail: str
+
+
+def properties_of(raw: bytes) -> Properties | Undecoded:
+    """The properties in the bytes of a content header, from the flags on."""
+    try:
+        (flags,) = _flags_at(raw)
+        if flags & _UNUSUAL:
+            return _any(raw, flags)
+        at, content_type, delivery_mode, message_id, timestamp = 2, None, None, None, None
+        if flags & _CONTENT_TYPE:
+            end = at + 1 + raw[at]
+            content_type = str(raw[at + 1 : end], "utf-8", "surrogateescape")
+            at = end
+        if flags & _DELIVERY_MODE:
+            delivery_mode = raw[at]
+            at += 1
+        if flags & _MESSAGE_ID:
+            end = at + 1 + raw[at]
+            message_id = str(raw[at + 1 : end], "utf-8", "surrogateescape")
+            at = end
+        if flags & _TIMESTAMP:
+            timestamp = _timestamp(raw[at : at + 8])
+            at += 8
+        if at > len(raw):
+            return _any(raw, flags)
+    except (ValueError, IndexError, struct.error):
+        return _any(raw, None)
+    return Properties(
+        content_type=content_type, delivery_mode=delivery_mode, message_id=message_id, timestamp=timestamp
+    )
+
+
+@lru_cache(maxsize=64)
+def _timestamp(raw: bytes) -> datetime | int:
+    """It counts whole seconds, so the same one comes again and again."""
+    return lenient.timestamp(raw)[1]
+
+
+def _any(raw: bytes, flags: int | None) -> Properties | Undecoded:
+    """Whatever the flags say, in the order of AMQP; up to the first that cannot be read."""
+    found: dict[str, Any] = {}
+    at, name = 2, "flags"
+    try:
+        if flags is None:
+            (flags,) = _flags_at(raw)
+        word = flags
+        while word & _MORE:
+            (word,) = _flags_at(raw, at)
+            at += 2
+        for flag, (name, read) in _PROPERTIES.items():
+            if flags & flag:
+                size, found[name] = read(raw[at:])
+                at += size
+    except (ValueError, IndexError, struct.error) as error:
+        left = {**(found.pop("headers", None) or {}), UNDECODED: raw[at:]}
+        found.pop("cluster_id", None)
+        return Undecoded(Properties(**found, headers=left), f"property {name} cannot be read: {error}")
+    found.pop("cluster_id", None)
+    found["headers"] = found.get("headers") or {}
+    return Properties(**found)
+
+
+def _text(raw: bytes) -> tuple[int, str]:
+    size, text = lenient.short_str(raw[:256])
+    if size > len(raw):
+        raise ValueError("it is cut off")
+    return size, text
+
+
+def _octet(raw: bytes) -> tuple[int, int]:
+    return 1, raw[0]
+
+
+_PROPERTIES: Final[Mapping[int, tuple[str, Callable[[bytes], tuple[int, Any]]]]] = MappingProxyType(
+    {
+        0x8000: ("content_type", _text),
+        0x4000: ("content_encoding", _text),
+        0x2000: ("headers", lenient.field_table),
+        0x1000: ("delivery_mode", _octet),
+        0x0800: ("priority", _octet),
+        0x0400: ("correlation_id", _text),
+        0x0200: ("reply_to", _text),
+        0x0100: ("expiration", _text),
+        0x0080: ("message_id", _text),
+        0x0040: ("timestamp", lenient.timestamp),
+        0x0020: ("message_type", _text),
+        0x0010: ("user_id", _text),
+        0x0008: ("app_id", _text),
+        0x0004: ("cluster_id", _text),
+    }
+)
