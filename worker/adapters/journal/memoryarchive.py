@@ -28,7 +28,7 @@ from worker.core.journal import BatchRecord
 
 ROWS_KEPT = 20_000
 """Letters, and items of one replay: the latest of each."""
-HISTORY_KEPT = 5_000
+HISTORY_KEPT = 2_000
 """History rows, about: whole batches of them, and the latest one in any case."""
 
 
