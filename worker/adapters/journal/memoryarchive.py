@@ -38,7 +38,7 @@ class MemoryArchive:
     def __init__(self) -> None:
         self._told: deque[tuple[int, Sequence[HistoryRow]]] = deque()
         self._rows_kept = 0
-        self._last_number = 0
+        self._last_number = [0]  # one place for all that share this journal's parts
         self._letters: dict[str, IndexedLetter] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
@@ -57,8 +57,8 @@ class MemoryArchive:
 
     def _number(self, several: int = 1) -> int:
         """The first of so many numbers."""
-        self._last_number += several
-        return self._last_number - several + 1
+        self._last_number[0] += several
+        return self._last_number[0] - several + 1
 
     @property
     def _rows(self) -> Iterator[tuple[int, HistoryRow]]:
