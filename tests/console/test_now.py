@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.builders import NOW_US
 from tests.console.stage import NOBODY_LISTENS, console
-from tests.console.test_parts import METRICS
+from tests.console.test_figures import METRICS
 from tests.contract.test_admin import FakeOperations
 from worker.adapters.admin import application
 from worker.core.audit import Action, Outcome
