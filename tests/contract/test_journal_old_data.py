@@ -101,7 +101,17 @@ SECOND_TOO: Rows = {
     "history": [dict(FIRST["history"][0], batch_id="b-3", replay_place=0)],
     "holders": [{"queue": "q", "by": "kim", "since_us": NOW}],
 }
-WRITTEN: Mapping[str, tuple[Rows, ...]] = {"0001": (FIRST,), "0002": (FIRST, SECOND_TOO), "0003": (FIRST, SECOND_TOO)}
+FOURTH_TOO: Rows = {
+    "audit": [
+        {"at_us": NOW, "by": "kim", "action": "discard", "outcome": "done", "target": "q", "detail": "", "count": 3},
+    ],
+}
+WRITTEN: Mapping[str, tuple[Rows, ...]] = {
+    "0001": (FIRST,),
+    "0002": (FIRST, SECOND_TOO),
+    "0003": (FIRST, SECOND_TOO),
+    "0004": (FIRST, SECOND_TOO, FOURTH_TOO),
+}
 """By the version of the tables: what is in them."""
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, CursorResult, Table, and_, del
 
 from worker.adapters.journal.encoding import HISTORY_TYPES, history_of
 from worker.adapters.journal.statements import Insert
-from worker.adapters.journal.tables import history, history_new, horizon, letters, orders, replay_items, replays
+from worker.adapters.journal.tables import audit, history, history_new, horizon, letters, orders, replay_items, replays
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, LetterState
 
@@ -34,6 +34,7 @@ def prune(connection: Connection, upsert: Insert, before_us: int, limit: int) ->
         + _prune_letters(connection, before_us, limit)
         + _prune_replays(connection, before_us, limit)
         + _prune_orders(connection, upsert, before_us, limit)
+        + _delete(connection, audit, audit.c.number, audit.c.at_us < before_us, limit)
     )
 
 

@@ -1,4 +1,4 @@
-"""The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
+"""The part of the durable journal that is for people: history, retention, pauses, letters, replays, audit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -6,6 +6,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from worker.adapters.journal.archive import history_page, horizon_us, prune, sort_in
+from worker.adapters.journal.audit import add_deed, deeds_page
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.letters import (
     add_letters,
@@ -35,6 +36,7 @@ from worker.adapters.journal.replays import (
 )
 from worker.adapters.journal.statements import insert_for
 from worker.adapters.journal.ways import Kind
+from worker.core.audit import Deed
 from worker.core.history import (
     Fate,
     GroupBy,
@@ -163,6 +165,14 @@ class SqlArchive:
     async def holder(self, queue: str) -> Holder | None:
         """Who held it last."""
         return await self.database.run(lambda on: holder_of(on, queue), kind=Kind.SINGLE)
+
+    async def note(self, deed: Deed) -> None:
+        """Put down what somebody did."""
+        await self.database.run(lambda on: add_deed(on, deed), kind=Kind.SINGLE)
+
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """What people did, the latest first."""
+        return await self.database.run(lambda on: deeds_page(on, before, limit), kind=Kind.SINGLE)
 
     async def _sorted(self, work: Callable[[Connection], T]) -> T:
         """With all of the history where it can be found."""
