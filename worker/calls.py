@@ -16,9 +16,9 @@ from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
 from worker.core.history import PauseKind
 from worker.core.model import Settlement
-from worker.core.outcome import Effects
 from worker.core.slots import Slots
 from worker.core.storm import StormGuard
+from worker.core.turn import Effects
 from worker.permits import Permits
 from worker.ports import Clock, Tracer
 from worker.settling import EARLY_AT_MOST, Early, Unsettled

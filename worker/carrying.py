@@ -18,9 +18,10 @@ from worker.core.horizon import Horizon
 from worker.core.journal import BatchRecord
 from worker.core.measures import CallKind, Measures
 from worker.core.model import Settlement
-from worker.core.outcome import Effects, Outcomes
+from worker.core.outcome import Outcomes
 from worker.core.request import Request, applied_by, request_of
 from worker.core.slots import Slots
+from worker.core.turn import Effects
 from worker.core.verdict import Call, Judgement
 from worker.core.versions import KnownVersions
 from worker.ports import Clock, WallClock

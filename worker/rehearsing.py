@@ -12,6 +12,7 @@ import structlog
 
 from worker.core.model import Ack, AckReason, Dead, Delivery, Release, Retry, Scalar, Settlement
 from worker.core.report import CallReport, Reply
+from worker.interposing import InterposedIntake
 from worker.ports import Index, Intake, Sink
 
 log = structlog.get_logger(__name__)
@@ -112,25 +113,11 @@ class RehearsedSettler:
         self._heard()
 
 
-class LimitedIntake:
-    """Implements ``ports.Intake``: hands over at most ``most`` events (None: all there are), and counts them."""
+class LimitedIntake(InterposedIntake):
+    """Hands over at most ``most`` events (None: all there are), and counts them."""
 
     def __init__(self, intake: Intake, books: Books, most: int | None) -> None:
-        self._intake = intake
-        self._books = books
-        self._most = most
-
-    async def open(self, sink: Sink) -> None:
-        """See ``ports.Intake``."""
-        await self._intake.open(_LimitedSink(sink, self._books, self._most))
-
-    async def cancel(self) -> None:
-        """See ``ports.Intake``."""
-        await self._intake.cancel()
-
-    async def release(self) -> None:
-        """See ``ports.Intake``."""
-        await self._intake.release()
+        super().__init__(intake, lambda sink: _LimitedSink(sink, books, most))
 
 
 class _LimitedSink:

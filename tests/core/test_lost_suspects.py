@@ -7,8 +7,8 @@ from tests.support.driver import Driver, redelivered
 from tests.support.modelplatform import ModelPlatform
 from worker.core.entry import Batch
 from worker.core.model import Ack, AckReason, Dead, Fields, Reason, Update
-from worker.core.outcome import Effects
 from worker.core.suspects import TROUBLED_ORDERS
+from worker.core.turn import Effects
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement
 
 REFUSED = Judgement(call=Call.REFUSED, detail="HTTP 400: no", status=400)

@@ -8,11 +8,11 @@ import pytest
 from tests.builders import make_update
 from tests.support.driver import Driver
 from tests.support.modelplatform import ModelPlatform
-from worker.core import outcome
+from worker.core import outcome, tiers
 from worker.core.entry import Batch, FlushReason
 from worker.core.model import Ack, AckReason, Dead, Fields, Reason, Retry, Update
 from worker.core.outage import OutageKind
-from worker.core.outcome import Effects
+from worker.core.turn import Effects
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement
 
 REFUSED = Judgement(call=Call.REFUSED, detail="HTTP 400: no", status=400)
@@ -285,7 +285,7 @@ def condemned(driver: Driver) -> list[tuple[int, type, Reason]]:
 
 def test_the_memory_of_tiers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest orders are forgotten first."""
-    monkeypatch.setattr(outcome, "DOUBTS_KEPT", 2)
+    monkeypatch.setattr(tiers, "REMEMBERED", 2)
     driver = worker()
     for order_id in range(1, 4):
         driver.add(make_update(order_id, tag=order_id))

@@ -1,12 +1,11 @@
 """The intake on a real broker: deliveries, acknowledgements, losses of every kind, and generations."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from tests.support.broker import DEADLINE_S, Outside, RecordingSink, endpoint
+from tests.support.consuming import consuming
 from tests.support.proxy import TcpProxy
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import Consumer
@@ -20,23 +19,6 @@ pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.brok
 @pytest.fixture
 def sink() -> RecordingSink:
     return RecordingSink()
-
-
-@asynccontextmanager
-async def consuming(
-    url: str, names: Topology, sink: RecordingSink, *, prefetch: int = 100, heartbeat_s: int = 10
-) -> AsyncIterator[Consumer]:
-    """A consumer that has its consume-ok; released in the end."""
-    link = Link(endpoint(url, heartbeat_s=heartbeat_s, rpc_timeout_s=2.0), name="consume")
-    consumer = Consumer(link, queue=names.work_queue, prefetch=prefetch)
-    try:
-        await consumer.open(sink)
-        async with asyncio.timeout(DEADLINE_S):
-            await consumer.wait_consuming()
-        yield consumer
-    finally:
-        await consumer.release()
-        await link.close()
 
 
 async def publish(outside: Outside, names: Topology, count: int) -> None:
@@ -53,7 +35,7 @@ async def test_everything_acknowledged_is_gone(
 ) -> None:
     """One multiple frame settles the lot, and nothing is left after a release."""
     await publish(outside, queues, 20)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         deliveries = await sink.until_count(20)
 
         assert await consumer.acknowledge(1, tags(deliveries))
@@ -83,7 +65,7 @@ async def test_the_prefetch_bounds_what_is_unsettled(
 ) -> None:
     """The next one comes only when one was acknowledged. The very first, for which it starts narrow, does not count."""
     await publish(outside, queues, 5)
-    async with consuming(broker.url, queues, sink, prefetch=2) as consumer:
+    async with consuming(broker.url, queues, sink, prefetch=2) as (consumer, _):
         await sink.until_count(3)
         await outside.until_ready(queues.work_queue, 2)
 
@@ -97,7 +79,7 @@ async def test_a_cut_connection_is_one_loss_and_everything_comes_again(
 ) -> None:
     """New generation, redelivered, and acks of the old one are counted and ignored."""
     await publish(outside, queues, 5)
-    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as consumer:
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as (consumer, _):
         first = list(await sink.until_count(5))
         await proxy.cut()
         await sink.until_count(10)
@@ -118,7 +100,7 @@ async def test_a_close_by_the_broker_is_survived(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
     """The operator closes every connection (320); the worker is back by itself."""
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
         await sink.until(lambda seen: seen.losses == [1])
         async with asyncio.timeout(DEADLINE_S):
@@ -132,7 +114,10 @@ async def test_an_unanswering_broker_is_a_loss(
 ) -> None:
     """No bytes any more: the missed heartbeats end the generation, and after healing it consumes again."""
     await publish(outside, queues, 1)
-    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink, heartbeat_s=1) as consumer:
+    async with (
+        TcpProxy(broker.port) as proxy,
+        consuming(proxy.url(), queues, sink, heartbeat_s=1) as (consumer, _),
+    ):
         await sink.until_count(1)
         proxy.blackhole()
         await sink.until(lambda seen: seen.losses == [1])
@@ -149,7 +134,7 @@ async def test_a_wrong_ack_costs_the_channel_and_nothing_else(
 ) -> None:
     """A channel error of the broker (406) is one loss; everything comes again on a new channel."""
     await publish(outside, queues, 1)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         (delivery,) = await sink.until_count(1)
         assert consumer._current is not None
         await consumer._current.channel.basic_ack(99)
@@ -164,7 +149,7 @@ async def test_a_consumer_cancelled_by_the_broker_is_a_loss(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
     """The queue is deleted under us: not consuming, and consuming again when it is back."""
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         channel = await outside.channel()
         await channel.queue_delete(queues.work_queue)
         await sink.until(lambda seen: seen.losses == [1])
@@ -181,7 +166,7 @@ async def test_cancel_keeps_what_is_unsettled_and_open_goes_on(
 ) -> None:
     """After cancel nothing new comes, acks still work, and open resumes on the same channel."""
     await publish(outside, queues, 2)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         await sink.until_count(2)
         await consumer.cancel()
         await consumer.cancel()
@@ -200,7 +185,7 @@ async def test_release_hands_back_and_open_starts_anew(
 ) -> None:
     """Everything unsettled is ready again at the broker, the sink heard of it once, and a new generation gets it."""
     await publish(outside, queues, 3)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         await sink.until_count(3)
         await consumer.release()
         await consumer.release()
@@ -218,7 +203,7 @@ async def test_a_sink_that_raises_does_not_stop_the_intake(
     """It is counted; the delivery stays open, so no multiple frame can cover it."""
     sink.failure = RuntimeError("bug")
     await publish(outside, queues, 2)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         await sink.until_count(2)
 
         assert consumer.counts["sink_failed"] == 2
@@ -259,7 +244,7 @@ async def test_a_rebuild_makes_everything_anew_and_gives_back_what_was_unsettled
 ) -> None:
     """Another connection, another channel, the same messages, the whole prefetch; while it is dialled as well."""
     await publish(outside, queues, 5)
-    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as consumer:
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as (consumer, _):
         await sink.until_count(5)
         await consumer.rebuild()
         await sink.until_count(10)
@@ -282,7 +267,7 @@ async def test_a_rebuild_of_a_consumer_that_was_released_does_not_consume(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
     """A pause stays a pause."""
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink) as (consumer, _):
         await consumer.release()
         await consumer.rebuild()
         await publish(outside, queues, 1)

@@ -1,14 +1,12 @@
 """A consumer starts narrow, widens by itself, and hands over alone what came back too often. On a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.broker import DEADLINE_S, Outside, RecordingSink, endpoint
-from worker.adapters.amqp.connection import Link
+from tests.support.broker import DEADLINE_S, Outside, RecordingSink
+from tests.support.consuming import consuming
 from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
@@ -20,21 +18,6 @@ pytestmark = [pytest.mark.usefixtures("each_lane", "no_leaks"), pytest.mark.brok
 @pytest.fixture
 def sink() -> RecordingSink:
     return RecordingSink()
-
-
-@asynccontextmanager
-async def consuming(url: str, names: Topology, sink: RecordingSink, *, alone_from: int = 1) -> AsyncIterator[Consumer]:
-    """A consumer that takes everything that came back for a suspect."""
-    link = Link(endpoint(url), name="consume")
-    consumer = Consumer(link, queue=names.work_queue, prefetch=50, alone_from=alone_from)
-    try:
-        await consumer.open(sink)
-        async with asyncio.timeout(DEADLINE_S):
-            await consumer.wait_consuming()
-        yield consumer
-    finally:
-        await consumer.release()
-        await link.close()
 
 
 async def publish(outside: Outside, names: Topology, *numbers: int) -> None:
@@ -49,7 +32,7 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
     """
     assert consumer._current is not None
     unsettled = consumer.status.unsettled
-    async with consumer._turn, asyncio.timeout(DEADLINE_S):
+    async with consumer._keeper.turn, asyncio.timeout(DEADLINE_S):
         consumer._current.ledger.plan([[tag] for tag in tags])
         for tag in tags:
             # A reject: from RabbitMQ 4.3 on a nack is not counted.
@@ -57,8 +40,8 @@ async def hand_back(consumer: Consumer, *tags: int) -> None:
         while consumer.status.unsettled != unsettled:  # noqa: ASYNC110 - set aside, so nobody hears of them
             await asyncio.sleep(0.01)
     async with asyncio.timeout(DEADLINE_S):
-        await consumer._turn.acquire()  # turns are given in the order in which they were asked for
-        consumer._turn.release()
+        await consumer._keeper.turn.acquire()  # turns are given in the order in which they were asked for
+        consumer._keeper.turn.release()
 
 
 async def test_the_first_message_that_never_came_back_widens_the_consumer(
@@ -67,7 +50,7 @@ async def test_the_first_message_that_never_came_back_widens_the_consumer(
     """Everything in the prefetch comes, in its order, without anything being settled, and it costs milliseconds."""
     await publish(outside, queues, *range(20))
     with capture_logs() as logs:
-        async with consuming(broker.url, queues, sink):
+        async with consuming(broker.url, queues, sink, alone_from=1):
             deliveries = await sink.until_count(20)
 
     assert [each.tag for each in deliveries] == list(range(1, 21))
@@ -82,12 +65,12 @@ async def test_what_came_back_is_handed_over_one_at_a_time_at_the_start(
 ) -> None:
     """The next one stays at the broker until the one before is settled; behind the last the consumer widens."""
     await publish(outside, queues, 1, 2, 3)
-    async with consuming(broker.url, queues, sink):
+    async with consuming(broker.url, queues, sink, alone_from=1):
         await sink.until_count(3)
     await outside.until_ready(queues.work_queue, 3)
     await publish(outside, queues, 4, 5)
     again = RecordingSink()
-    async with consuming(broker.url, queues, again) as consumer:
+    async with consuming(broker.url, queues, again, alone_from=1) as (consumer, _):
         for tag in (1, 2, 3):
             *_, last = await again.until_count(tag)
             await outside.until_ready(queues.work_queue, 5 - tag)
@@ -103,7 +86,7 @@ async def test_what_comes_back_to_a_wide_consumer_waits_until_all_else_is_settle
 ) -> None:
     """Nothing new is taken meanwhile; afterwards the consumer goes on."""
     await publish(outside, queues, 1, 2, 3)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink, alone_from=1) as (consumer, _):
         await sink.until_count(3)
         with capture_logs() as logs:
             await hand_back(consumer, 2, 3)
@@ -127,7 +110,7 @@ async def test_what_is_set_aside_stays_there_while_the_intake_is_cancelled(
 ) -> None:
     """After cancel nothing comes, not even from our own memory; open goes on with it."""
     await publish(outside, queues, 1, 2)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink, alone_from=1) as (consumer, _):
         await sink.until_count(2)
         await hand_back(consumer, 2)
         await consumer.cancel()
@@ -148,7 +131,7 @@ async def test_open_after_cancel_goes_on_with_something_unsettled(
 ) -> None:
     """RabbitMQ 3.10 closes the connection where the old consumer's name is used again."""
     await publish(outside, queues, 1, 2)
-    async with consuming(broker.url, queues, sink) as consumer:
+    async with consuming(broker.url, queues, sink, alone_from=1) as (consumer, _):
         await sink.until_count(2)
         await consumer.cancel()
         await publish(outside, queues, 3)
@@ -165,7 +148,7 @@ async def test_a_count_that_a_producer_wrote_means_nothing(
     """A first delivery has no count of the broker's."""
     forged = Properties(headers={"x-delivery-count": 99})
     await outside.publish(queues.exchanges[0].name, "1", {"id": 1}, properties=forged)
-    async with consuming(broker.url, queues, sink):
+    async with consuming(broker.url, queues, sink, alone_from=1):
         (delivery,) = await sink.until_count(1)
 
         assert delivery.returns == 0
@@ -177,7 +160,7 @@ async def test_release_at_any_moment_of_widening_hands_everything_back(
 ) -> None:
     """And the next life of the consumer gets it."""
     await publish(outside, queues, 1, 2, 3)
-    async with consuming(broker.url, queues, sink, alone_from=1_000) as consumer:
+    async with consuming(broker.url, queues, sink, alone_from=1_000) as (consumer, _):
         await sink.until_count(1)
         for _ in range(steps):
             await asyncio.sleep(0)

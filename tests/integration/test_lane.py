@@ -3,8 +3,7 @@
 import asyncio
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiormq
@@ -12,12 +11,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support import generation
-from tests.support.broker import DEADLINE_S, Lanes, Outside, RecordingSink, endpoint, unique_topology
+from tests.support.broker import DEADLINE_S, Lanes, Outside, RecordingSink, unique_topology
+from tests.support.consuming import consuming
 from tests.support.proxy import TcpProxy
 from worker.adapters.amqp import lane
-from worker.adapters.amqp.connection import Link
-from worker.adapters.amqp.consumer import Consumer
 from worker.adapters.amqp.declaring import declare
+from worker.adapters.amqp.receiving import Receiving
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker, free_ports
 
@@ -29,21 +28,6 @@ GARBAGE = b"\x05\x00\x01\x00\x00\x00\x00\xce"
 @pytest.fixture
 def sink() -> RecordingSink:
     return RecordingSink()
-
-
-@asynccontextmanager
-async def consuming(url: str, names: Topology, sink: RecordingSink) -> AsyncIterator[tuple[Consumer, Link]]:
-    """A consumer that has its consume-ok, and its link."""
-    link = Link(endpoint(url), name="consume")
-    consumer = Consumer(link, queue=names.work_queue, prefetch=500)
-    try:
-        await consumer.open(sink)
-        async with asyncio.timeout(DEADLINE_S):
-            await consumer.wait_consuming()
-        yield consumer, link
-    finally:
-        await consumer.release()
-        await link.close()
 
 
 def raw(connection: object) -> aiormq.Connection:
@@ -59,12 +43,12 @@ async def test_deliveries_come_past_the_library(
     """None reaches its channel; what was settled out of order, one by one, is gone from the queue."""
     by_the_library: list[object] = []
 
-    async def receive(_: Consumer, *arguments: object) -> None:
+    async def receive(_: Receiving, *arguments: object) -> None:
         by_the_library.append(arguments)
 
-    monkeypatch.setattr(Consumer, "_receive", receive)
+    monkeypatch.setattr(Receiving, "message", receive)
     await asyncio.gather(*(outside.publish(queues.exchanges[0].name, str(n), {"id": n}) for n in range(200)))
-    async with consuming(broker.url, queues, sink) as (consumer, _):
+    async with consuming(broker.url, queues, sink, prefetch=500) as (consumer, _):
         deliveries = await sink.until_count(200)
         status = consumer.status
 
@@ -82,7 +66,7 @@ async def test_bodies_of_any_size_arrive_whole(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink, size: int
 ) -> None:
     """One frame, several, and none at all."""
-    async with consuming(broker.url, queues, sink) as (consumer, _):
+    async with consuming(broker.url, queues, sink, prefetch=500) as (consumer, _):
         await outside.publish(queues.exchanges[0].name, "1", b"x" * size, b"after")
         deliveries = await sink.until_count(2)
 
@@ -94,7 +78,7 @@ async def test_the_library_takes_what_it_is_told_as_a_sign_of_life(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:
     """It would close the connection as stuck where deliveries alone keep the broker from sending heartbeats."""
-    async with consuming(broker.url, queues, sink) as (_, link):
+    async with consuming(broker.url, queues, sink, prefetch=500) as (_, link):
         connection = raw(await link.get())
         seen = getattr(connection, "_Connection__last_frame_time")  # noqa: B009 - mangled
         await outside.publish(queues.exchanges[0].name, "1", {"id": 1})
@@ -111,7 +95,7 @@ async def test_garbage_costs_the_connection_and_nothing_else(
 ) -> None:
     """The library finds the same bytes as ever, gives up the connection, and the next one has a fast lane again."""
     await outside.publish(queues.exchanges[0].name, "1", {"id": 1})
-    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink) as (consumer, _):
+    async with TcpProxy(broker.port) as proxy, consuming(proxy.url(), queues, sink, prefetch=500) as (consumer, _):
         await sink.until_count(1)
         with capture_logs() as logs:
             proxy.inject(GARBAGE)
@@ -134,7 +118,7 @@ async def test_a_library_that_is_not_known_has_the_ordinary_lane(
     """Told once, with what was not recognised; everything arrives all the same."""
     monkeypatch.setattr(lane, "version", lambda _: "8.1.0")
     with capture_logs() as logs:
-        async with consuming(broker.url, queues, sink) as (consumer, link):
+        async with consuming(broker.url, queues, sink, prefetch=500) as (consumer, link):
             await outside.publish(queues.exchanges[0].name, "1", {"id": 1}, {"id": 2})
             await sink.until_count(2)
 
@@ -153,7 +137,7 @@ async def test_the_ordinary_lane_is_not_told_where_it_was_asked_for(
     """It is no fault then."""
     monkeypatch.setattr(Lanes, "fast", False)
     with capture_logs() as logs:
-        async with consuming(broker.url, queues, sink) as (consumer, _):
+        async with consuming(broker.url, queues, sink, prefetch=500) as (consumer, _):
             assert not consumer.status.fast_lane
 
     assert "broker.lane_ordinary" not in [line["event"] for line in logs]
@@ -198,7 +182,7 @@ async def test_tls_carries_both_lanes(
     await declare(outside.connection, names)
     bodies = [b"%d" % number * 50_000 for number in range(10)]
     await outside.publish(names.exchanges[0].name, "1", *bodies)
-    async with consuming(url, names, sink) as (consumer, link):
+    async with consuming(url, names, sink, prefetch=500) as (consumer, link):
         deliveries = await sink.until_count(10)
 
         assert consumer.status.fast_lane == fast

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from tests.rivals.conftest import Tell
 from tests.support import generation
 from tests.support.arena import free_port
 from tests.support.crew import Crew
-from tests.support.orderbooks import Key
 from tests.support.postgres import PrivatePostgres
-from tests.support.workerprocess import WorkerProcess
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.partition import heeds_priorities
 
@@ -30,9 +27,24 @@ def journal_url(postgres: PrivatePostgres, postgres_url: str, tmp_path: Path) ->
     return postgres.create(tmp_path.name, like="empty_journal")
 
 
-async def killed_and_added(crew: Crew, workers: list[WorkerProcess], keys: Sequence[Key]) -> None:
-    """Kill the last worker while half of these events come in, and start another one in its place for the rest."""
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Ended:
+    """What was published and what became of it, how much the first and the last worker took, the longest gap."""
+
+    events: int
+    right: int
+    first: int
+    last: int
+    gap_s: float
+
+
+async def one_killed_one_added(crew: Crew, *, orders: int, tell: Tell) -> Ended:
+    """20 events for each order. The last worker is killed while half of them come in, and another one takes its place
+    for the rest; ends when all arrived."""
+    began = time.monotonic()
+    keys = crew.events(range(1, orders + 1), 20)
     half = len(keys) // 2
+    workers = [await crew.start(index) for index in range(crew.members)]
     async with crew.watched():
         publishing = asyncio.create_task(crew.arena.publish(keys[:half]), name="publish")
         try:
@@ -43,6 +55,15 @@ async def killed_and_added(crew: Crew, workers: list[WorkerProcess], keys: Seque
             await publishing
         await crew.arena.publish(keys[half:])
         await crew.arrived(deadline_s=300.0)
+    verdict = await crew.ended()
+    tell(f"longest gap {crew.longest_gap_s:.1f} s,", time.monotonic() - began, verdict)
+    return Ended(
+        events=verdict.figures["events"],
+        right=verdict.figures["applied"] + verdict.figures["superseded"],
+        first=workers[0].counts["delivered"],
+        last=crew.arena.worker.counts["delivered"],
+        gap_s=crew.longest_gap_s,
+    )
 
 
 @pytest.mark.timeout(240)
@@ -50,18 +71,14 @@ async def test_two_workers_on_four_partitions_leave_every_order_right_when_one_i
     broker: PrivateBroker, journal_url: str, tmp_path: Path, tell: Tell
 ) -> None:
     """4,000 events; both work, and what the killed one had goes to the other one and then to the new one."""
-    began = time.monotonic()
     async with Crew(broker, tmp_path, journal_url, partitions=4, members=2) as crew:
-        workers = [await crew.start(index) for index in range(2)]
-        await killed_and_added(crew, workers, crew.events(range(1, 201), 20))
-        verdict = await crew.ended()
-    tell("", time.monotonic() - began, verdict)
+        ended = await one_killed_one_added(crew, orders=200, tell=tell)
 
-    assert verdict.figures["events"] == verdict.figures["applied"] + verdict.figures["superseded"] == 4_000
-    assert workers[0].counts["delivered"] > 0
+    assert ended.events == ended.right == 4_000
+    assert ended.first > 0
     if heeds_priorities(generation.version()):  # else the one that is left keeps what it has
-        assert crew.arena.worker.counts["delivered"] > 0
-    assert crew.longest_gap_s < GAP_S
+        assert ended.last > 0
+    assert ended.gap_s < GAP_S
 
 
 @pytest.mark.slow
@@ -70,15 +87,11 @@ async def test_three_workers_on_twelve_partitions_leave_100_000_events_right(
     broker: PrivateBroker, journal_url: str, tmp_path: Path, tell: Tell
 ) -> None:
     """One is killed and one is added meanwhile."""
-    began = time.monotonic()
     async with Crew(broker, tmp_path, journal_url, partitions=12, members=3) as crew:
-        workers = [await crew.start(index) for index in range(3)]
-        await killed_and_added(crew, workers, crew.events(range(1, 5_001), 20))
-        verdict = await crew.ended()
-    tell(f"longest gap {crew.longest_gap_s:.1f} s,", time.monotonic() - began, verdict)
+        ended = await one_killed_one_added(crew, orders=5_000, tell=tell)
 
-    assert verdict.figures["events"] == verdict.figures["applied"] + verdict.figures["superseded"] == 100_000
-    assert crew.longest_gap_s < GAP_S
+    assert ended.events == ended.right == 100_000
+    assert ended.gap_s < GAP_S
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

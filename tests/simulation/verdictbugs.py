@@ -11,7 +11,9 @@ from worker.core import verdict as verdict_module
 from worker.core.entry import Entry
 from worker.core.model import Dead, Fields, Reason, Retry
 from worker.core.outcome import Outcomes
+from worker.core.resending import Resending
 from worker.core.suspects import Suspects
+from worker.core.tiers import Tiers
 from worker.core.verdict import Call, Item, ItemVerdict, Judgement, Rules
 from worker.tasks import Tasks
 
@@ -96,7 +98,7 @@ def an_outage_is_the_fault_of_the_messages(patch: Patch) -> None:
         decide(self, turn, judgement, jitter)
 
     patch.setattr(Outcomes, "_decide", blaming)
-    patch.setattr(Outcomes, "_exhausted", lambda _self, update: update.attempt >= 2)
+    patch.setattr(Tiers, "exhausted", lambda _self, update: update.attempt >= 2)
 
 
 # -- isolation ----------------------------------------------------------------------------------------------------
@@ -150,10 +152,9 @@ def give_up_merged_entries_whole(patch: Patch) -> None:
 
     def retry_all(self: Outcomes, turn: Any, entry: Entry, reason: Reason, detail: str) -> None:
         final = Reason.RETRIES_EXHAUSTED if reason is Reason.BUSY else reason
-        worn = any(self._exhausted(update) for update in entry.updates)
+        worn = any(self._tiers.exhausted(update) for update in entry.updates)
         for update in entry.updates:
-            tier = min(update.attempt, len(self._delays_s)) - 1
-            again = Retry(tier=tier, reason=reason, detail=detail)
+            again = Retry(tier=self._tiers.tier_of(update), reason=reason, detail=detail)
             turn.settle(update, Dead(reason=final, detail=detail) if worn else again)
         self._coalescer.finish(entry)
 
@@ -163,8 +164,8 @@ def give_up_merged_entries_whole(patch: Patch) -> None:
 @bug
 def lose_the_other_half(patch: Patch) -> None:
     """The search for a refused order forgets who is in neither half."""
-    search = Outcomes._search
-    patch.setattr(Outcomes, "_search", lambda self, guilty, _rest: search(self, guilty, ()))
+    search = Resending.search
+    patch.setattr(Resending, "search", lambda self, guilty, _rest: search(self, guilty, ()))
 
 
 # -- liveness -----------------------------------------------------------------------------------------------------

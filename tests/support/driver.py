@@ -14,8 +14,9 @@ from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, FlushReason
 from worker.core.model import Ack, Dead, Delivery, Disposition, Fields, Retry, Scalar, Settlement, Update, Version
 from worker.core.outage import Outage
-from worker.core.outcome import Effects, Outcomes
+from worker.core.outcome import Outcomes
 from worker.core.report import CallReport
+from worker.core.turn import Effects
 from worker.core.verdict import Call, Item, Judgement, Rules, judge
 from worker.core.versions import by_version, standing, unsent
 

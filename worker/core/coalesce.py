@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-Every order that has anything to do owns a *lane*: a short list of waiting entries (nearly always one) and a flag that
-says whether an entry of it is *out* (in a batch that was handed out and is not settled). A lane is *ready* when it
-has a waiting entry and nothing out, so no order is ever in two calls at once (promise 3).
+Every order that has anything to do owns a *lane* (``lanes.py``): a short list of waiting entries, nearly always one,
+and a flag that says whether an entry of it is *out* (in a batch that was handed out and is not settled). A lane is
+*ready* when it has a waiting entry and nothing out, so no order is ever in two calls at once (promise 3).
 
     add        merges the update into the lane's entry; per field the greatest version wins
     pop_ready  takes ready lanes, first come first, and makes a batch of their first entries; the lanes are out now
@@ -12,34 +12,27 @@ has a waiting entry and nothing out, so no order is ever in two calls at once (p
     put_back   the entry was not sent: it waits again, merged with what gathered meanwhile
     put_first  several entries take the place of one (unmerging); they go out one by one, in this order
     urge       a batch that goes out as it is, before all others, not before a given time; its lanes stay out
+               (``urgent.py``)
     hold       nothing of these orders goes out until let_go: what came of their last call is still being journalled
     lend       the lane of an order that has nothing to do is out, for a call that is none of the coalescer's
 
 Nothing here looks at a clock or decides what a reply means: the shell asks ``pop_ready`` when a call can start and arms
 one timer from ``next_deadline``. As long as no call can start, entries keep merging, so load makes batches fuller by
 itself.
-
-Milestones (statuses that must be seen by the platform) close their entry: newer updates go to a next entry of the lane.
 """
 
 import math
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
-from msgspec import Struct
-
 from worker.core.entry import Batch, Entry, FlushReason
-from worker.core.model import Update, Version
+from worker.core.lanes import Lane
+from worker.core.model import Update
 from worker.core.partition import LostGenerations
+from worker.core.urgent import Urgent
 
 PATIENCE = 2
 """Lingers that a batch which is not full waits for each call in flight."""
-
-
-class _Lane(Struct, eq=False, gc=False):
-    waiting: list[Entry]
-    out: bool = False
 
 
 class Coalescer:
@@ -61,12 +54,12 @@ class Coalescer:
         self._linger_s = linger_s
         self._milestones = frozenset(milestones)
         self._name = name
-        self._lanes: dict[int, _Lane] = {}
-        self._ready: dict[int, _Lane] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._ready: dict[int, Lane] = {}
         self._ready_bytes = 0
         self._oldest: float | None = math.inf
-        self._urgent: deque[tuple[float, Batch]] = deque()
         self._held: set[int] = set()
+        self._urgent = Urgent(self._held)
         self._freed: set[int] = set()
         self._seq = 0
         self._lost = LostGenerations(partitions)
@@ -83,7 +76,7 @@ class Coalescer:
                 self.add(update, now)
                 continue
             # Nothing else is known of the order: the straight line of the usual case.
-            ready[order_id] = lanes[order_id] = _Lane([Entry(order_id, [update], now)])
+            ready[order_id] = lanes[order_id] = Lane([Entry(order_id, [update], now)])
             self._ready_bytes += update.size
             if self._oldest is not None and now < self._oldest:
                 self._oldest = now
@@ -92,36 +85,14 @@ class Coalescer:
         """Buffer one update. ``now`` is monotonic seconds; linger counts from the first update of an entry."""
         lane = self._lanes.get(update.order_id)
         if lane is None:
-            lane = self._lanes[update.order_id] = _Lane([])
-        for entry in lane.waiting:
-            if entry.accepts(update):
-                entry.merge(update)
-                break
-        else:
-            entry = Entry(update.order_id, [update], now)
-            lane.waiting.append(entry)
-        if self._is_milestone(update):
-            self._close_behind(lane, entry, update.version)
+            lane = self._lanes[update.order_id] = Lane([])
+        lane.add(update, now, milestones=self._milestones)
         if update.order_id in self._ready:
             self._ready_bytes += update.size
         elif not lane.out:
             self._make_ready(update.order_id, lane)
 
-    def _is_milestone(self, update: Update) -> bool:
-        return bool(self._milestones) and update.fields.get("status") in self._milestones
-
-    def _close_behind(self, lane: _Lane, entry: Entry, version: Version) -> None:
-        newer = [update for update in entry.updates if version < update.version]
-        following = None
-        if newer:
-            following = Entry(entry.order_id, newer, entry.since)
-            following.closed_at = entry.closed_at
-            entry.keep([update for update in entry.updates if not version < update.version])
-        entry.closed_at = version
-        if following is not None:
-            lane.waiting.insert(lane.waiting.index(entry) + 1, following)
-
-    def _make_ready(self, order_id: int, lane: _Lane) -> None:
+    def _make_ready(self, order_id: int, lane: Lane) -> None:
         head = lane.waiting[0]
         if head.alone:
             lane.out = True
@@ -147,8 +118,8 @@ class Coalescer:
         At an idle worker nothing waits. While calls are in flight a batch that is not full waits for them to end, but
         no longer than ``PATIENCE`` lingers for each: under load one fuller call is worth more than one more call.
         """
-        if self._urgent and (batch := self._pop_urgent(now)) is not None:
-            return batch
+        if self._urgent and (batch := self._urgent.pop(now)) is not None:
+            return self._started(batch)
         if not self._ready:
             return None
         reason = self._due(now, in_flight)
@@ -156,27 +127,18 @@ class Coalescer:
 
     def due(self, now: float, in_flight: int = 0) -> FlushReason | None:
         """Why ``pop_ready`` would hand out a batch at this moment, or None if it would not."""
-        for not_before, batch in self._urgent:
-            if not_before <= now and not self._is_held(batch):
-                return batch.reason
+        if self._urgent and (batch := self._urgent.due(now)) is not None:
+            return batch.reason
         return self._due(now, in_flight) if self._ready else None
 
     def pop_probe(self) -> Batch | None:
         """A batch of one entry, each time of another order: a try whether the platform takes anything at all."""
         if self._ready:
             return self._take(1, FlushReason.PROBE)
-        index = next((i for i, (_, batch) in enumerate(self._urgent) if not self._is_held(batch)), None)
-        return None if index is None else self._start(index)
+        batch = self._urgent.pop()
+        return None if batch is None else self._started(batch)
 
-    def _pop_urgent(self, now: float) -> Batch | None:
-        for index, (not_before, _) in enumerate(self._urgent):
-            if not_before <= now and not self._is_held(self._urgent[index][1]):
-                return self._start(index)
-        return None
-
-    def _start(self, index: int) -> Batch:
-        batch = self._urgent[index][1]
-        del self._urgent[index]
+    def _started(self, batch: Batch) -> Batch:
         batch.seq = self._next_seq()
         return batch
 
@@ -229,10 +191,11 @@ class Coalescer:
 
     def next_deadline(self, in_flight: int = 0) -> float | None:
         """When ``pop_ready`` has to be asked again even if nothing else happens; None: not before something does."""
-        times = [not_before for not_before, batch in self._urgent if not self._is_held(batch)]
-        if self._ready:
-            times.append(self._patience_until(in_flight))
-        return min(times, default=None)
+        urgent = self._urgent.next_time()
+        if not self._ready:
+            return urgent
+        patience = self._patience_until(in_flight)
+        return patience if urgent is None else min(urgent, patience)
 
     # -- coming back ----------------------------------------------------------------------------------------------
 
@@ -257,29 +220,16 @@ class Coalescer:
         """Put ``entries`` in front of whatever the order has waiting. Updates of lost channels are left out: they
         come again."""
         lane = self._lanes[order_id]
-        kept = [entry for entry in entries if self._prune(entry)]
-        if kept and lane.waiting and not kept[-1].alone:
-            lane.waiting = self._in_order(kept.pop(), lane.waiting)
-        lane.waiting[:0] = kept
+        lane.put_first([entry for entry in entries if self._prune(entry)], milestones=self._milestones)
         self._free(order_id)
-
-    def _in_order(self, entry: Entry, following: Sequence[Entry]) -> list[Entry]:
-        """Merge what gathered meanwhile into ``entry``, and close it again behind each milestone, the oldest first."""
-        merged = _Lane([entry])
-        for update in [update for other in following for update in other.updates]:
-            entry.merge(update)
-        entry.closed_at = None
-        for version in sorted({update.version for update in entry.updates if self._is_milestone(update)}):
-            self._close_behind(merged, merged.waiting[-1], version)
-        return merged.waiting
 
     def urge(self, batch: Batch, not_before: float = 0.0) -> None:
         """Send ``batch`` as it is as soon as a call can start, but not before ``not_before``. Its orders stay out."""
-        self._urgent.append((not_before, batch))
+        self._urgent.add(batch, not_before)
 
     def urge_first(self, batch: Batch) -> None:
         """Send ``batch`` before everything else."""
-        self._urgent.appendleft((0.0, batch))
+        self._urgent.add_first(batch)
 
     def hold(self, order_ids: Collection[int]) -> None:
         """Keep everything of these orders back until ``let_go``. They must be out."""
@@ -297,14 +247,11 @@ class Coalescer:
             else:
                 del lanes[order_id]
 
-    def _is_held(self, batch: Batch) -> bool:
-        return bool(self._held) and any(entry.order_id in self._held for entry in batch.everything)
-
     def lend(self, order_id: int) -> bool:
         """Mark an order out that has nothing to do, until ``give_back``; False if it has."""
         if order_id in self._lanes:
             return False
-        self._lanes[order_id] = _Lane([], out=True)
+        self._lanes[order_id] = Lane([], out=True)
         return True
 
     def give_back(self, order_id: int) -> None:
@@ -336,16 +283,10 @@ class Coalescer:
                 if not lane.out:
                     del self._lanes[order_id]
         self._oldest = None
-        for item in [item for item in self._urgent if item[1].entries]:
-            if not any(self.alive(entry) for entry in item[1].everything):
-                self._urgent.remove(item)
-                gone += self._abandon(item[1].everything)
-        return gone
-
-    def _abandon(self, entries: Sequence[Entry]) -> list[Update]:
-        for entry in entries:
+        abandoned = self._urgent.drop_dead(self.alive)
+        for entry in abandoned:
             self._free(entry.order_id)
-        return [update for entry in entries for update in entry.updates]
+        return gone + [update for entry in abandoned for update in entry.updates]
 
     def _prune(self, entry: Entry) -> bool:
         """Drop updates of lost channels from ``entry``; False when nothing is left of it."""

@@ -6,12 +6,13 @@ and texts mean "throttled", "not authorised" or "try later" is data (``Rules``),
 them.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from operator import itemgetter
 from typing import Any, Final, assert_never
 
+from worker.core.blame import blamed_by, fit_for_people, integer, told, values_of
 from worker.core.excerpt import excerpt
 from worker.core.faults import Fault, contains, faults_of, matches
 from worker.core.model import Fields, Scalar
@@ -20,8 +21,6 @@ from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswe
 CONFIGURATION_STATUSES = frozenset({404, 405, 406, 407, 415})
 UNKNOWN_STATUSES = frozenset({500, 502, 504})
 UNAVAILABLE_STATUSES = frozenset({408, 425})
-LONGEST_DETAIL = 300
-MASKED_FROM_CHARS = 3
 
 _INTEGERS: Final = frozenset({int})
 _INTEGERS_OR_NOTHING: Final = frozenset({int, type(None)})
@@ -232,9 +231,9 @@ def _judge_each(
 ) -> dict[int, ItemVerdict]:
     shown: dict[int, list[Mapping[str, Any]]] = {}
     for item in items:
-        if isinstance(item, dict) and (order_id := _integer(item.get("id"))) is not None:
+        if isinstance(item, dict) and (order_id := integer(item.get("id"))) is not None:
             shown.setdefault(order_id, []).append(item)
-    blamed = _blamed(items, faults, requested, shown)
+    blamed = blamed_by(faults, items, requested, shown)
     verdicts = {
         order_id: _judge_item(shown.get(order_id, []), fields, blamed.get(order_id), anyone=bool(blamed), rules=rules)
         for order_id, fields in requested.items()
@@ -242,9 +241,8 @@ def _judge_each(
     if not faults:
         for order_id in [of for of, verdict in verdicts.items() if verdict.item is Item.UNCONFIRMED]:
             verdicts[order_id] = _silent(verdicts[order_id])
-    values = _values(requested) if blamed else ()
-    for order_id in blamed:
-        verdicts[order_id] = replace(verdicts[order_id], detail=_fit_for_people(verdicts[order_id].detail, values))
+    for order_id, said in told(blamed, requested).items():
+        verdicts[order_id] = replace(verdicts[order_id], detail=said)
     return verdicts
 
 
@@ -253,10 +251,10 @@ def _judge_item(
 ) -> ItemVerdict:
     if fault is None and len(shown) == 1:
         item = shown[0]
-        if "status" not in fields or _status_fits(fields["status"], _integer(item.get("status")), rules):
+        if "status" not in fields or _status_fits(fields["status"], integer(item.get("status")), rules):
             same = all(item.get(name) == value for name, value in fields.items() if name != "status")
             return AS_REQUESTED if same else ItemVerdict(item=Item.REMAPPED)
-        status = _integer(item.get("status"))
+        status = integer(item.get("status"))
         if status in rules.terminal_statuses:
             return ItemVerdict(item=Item.TERMINAL, detail=f"the platform shows the terminal status {status}")
         return ItemVerdict(
@@ -266,7 +264,7 @@ def _judge_item(
         transient = matches(fault, rules.transient_texts, rules.transient_codes) or matches(
             fault, rules.throttle_texts, rules.throttle_codes
         )
-        return ItemVerdict(item=Item.BLAMED, detail=fault.message, transient=transient)
+        return ItemVerdict(item=Item.BLAMED, transient=transient)
     if anyone and not shown:
         return ItemVerdict(item=Item.INNOCENT, detail="missing in a reply that blames other orders")
     return ItemVerdict(
@@ -276,37 +274,6 @@ def _judge_item(
 
 def _silent(verdict: ItemVerdict) -> ItemVerdict:
     return replace(verdict, silent=True)
-
-
-def _blamed(
-    items: Sequence[Any], faults: Sequence[Fault], requested: Mapping[int, Fields], shown: Mapping[int, Any]
-) -> dict[int, Fault]:
-    """Whom the errors point at. A position is read in the reply first, then as a position among the missing orders."""
-    missing = [order_id for order_id in requested if order_id not in shown]
-    blamed: dict[int, Fault] = {}
-    for fault in faults:
-        for order_id in _pointed_at(fault, items, list(requested), missing):
-            blamed.setdefault(order_id, fault)
-    if not blamed and faults and len(requested) == 1 and missing:
-        blamed[missing[0]] = faults[0]  # there is nobody else that it could be about
-    return {order_id: fault for order_id, fault in blamed.items() if order_id in requested}
-
-
-def _pointed_at(fault: Fault, items: Sequence[Any], order: Sequence[int], missing: Sequence[int]) -> Collection[int]:
-    if len(fault.path) < 3:
-        return ()
-    place = _integer(fault.path[2])
-    if place is None:
-        return ()
-    if not 0 <= place < max(len(items), len(order)):
-        return (place,)  # an order id used as a key
-    item = items[place] if place < len(items) else None
-    named = _integer(item.get("id")) if isinstance(item, dict) else None
-    if named is not None:
-        return (named,)
-    if place < len(order) and order[place] in missing:
-        return (order[place],)
-    return missing
 
 
 def _status_fits(wanted: Scalar, got: int | None, rules: Rules) -> bool:
@@ -322,26 +289,6 @@ def _list_of(payload: Mapping[str, Any]) -> list[Any] | None:
     return items if isinstance(items, list) else None
 
 
-def _integer(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20:
-        return int(value)
-    return None
-
-
 def _explain(reply: Reply, faults: Sequence[Fault], requested: Mapping[int, Fields]) -> str:
-    said = _fit_for_people(faults[0].message, _values(requested)) if faults else reply.excerpt
+    said = fit_for_people(faults[0].message, values_of(requested)) if faults else reply.excerpt
     return f"HTTP {reply.status}: {said}" if said else f"HTTP {reply.status}"
-
-
-def _fit_for_people(message: str, values: Collection[str]) -> str:
-    return excerpt(message, secrets=values, limit=LONGEST_DETAIL)
-
-
-def _values(requested: Mapping[int, Fields]) -> set[str]:
-    """The texts of these orders: errors repeat them, logs and headers must not. Very short ones tell nothing."""
-    texts = (value for fields in requested.values() for value in fields.values() if isinstance(value, str))
-    return {text for text in texts if len(text) >= MASKED_FROM_CHARS}

@@ -14,6 +14,7 @@ import aiormq
 import structlog
 from aio_pika.abc import AbstractConnection, TimeoutType, UnderlayConnection
 from aio_pika.tools import OneShotCallback
+from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AuthenticationError, InvalidFrameError, ProbableAuthenticationError
 from yarl import URL
 
@@ -130,10 +131,10 @@ async def dial(
         async with within(timeout_s + CLOSE_DEADLINE_S, f"connecting to {shown(url)}"):
             await connection.connect(timeout=timeout_s)
     except ConnectionLost as error:
-        await _discard(connection)
+        await discard(connection)
         raise _judged(target, error) from error.__cause__
     except BaseException:
-        await _discard(connection)
+        await discard(connection)
         raise
     return connection
 
@@ -155,7 +156,7 @@ def _judged(url: URL, lost: ConnectionLost) -> Exception:
     return lost
 
 
-async def _discard(connection: AbstractConnection) -> None:
+async def discard(connection: AbstractConnection) -> None:
     """Close for good. aio-pika starts a stray task for every connection that is forgotten without being closed."""
     try:
         async with within(CLOSE_DEADLINE_S, "closing the connection"):
@@ -209,7 +210,7 @@ class Link:
         """Close the connection, if there is one; the next ``get`` dials anew, the next URL first."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await _discard(connection)
+            await discard(connection)
 
     def lane(self, connection: AbstractConnection) -> Lane | None:
         """The fast lane of this connection; None, and told once, where it has none though it was to have one."""
@@ -260,3 +261,21 @@ class Link:
 def is_open(connection: AbstractConnection) -> bool:
     """Whether the transport below is alive; ``aio_pika`` itself only knows whether ``close`` was called."""
     return connection.transport is not None and connection.transport.connection.is_opened
+
+
+async def close_channel(channel: AbstractChannel, link: Link, what: str, *, timeout_s: float) -> None:
+    """Close a channel of this link, and with it the connection where that comes to no good end.
+
+    Only the connection can give its messages back then. And a close that is given up half-way may not even be sent, or
+    aiormq says it a second time, for which the broker ends the connection: the next request would be the one to find
+    out.
+    """
+    try:
+        async with within(timeout_s, what):
+            await channel.close()
+    except ConnectionLost as error:
+        log.info("broker.close_failed", connection=link.name, detail=str(error))
+        await link.drop()
+    except BaseException:
+        await link.drop()
+        raise

@@ -23,6 +23,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
     ConnectionCommandInvalid,
 )
+from pamqp.commands import Queue
 
 from worker.adapters.amqp.deadline import within
 from worker.adapters.amqp.topology import BindingSpec, ExchangeSpec, QueueSpec, Topology
@@ -79,9 +80,30 @@ def difference(refused: BrokerRefused) -> tuple[str, str] | None:
     return None if differs is None else (differs[1], differs[3])
 
 
-def is_missing(refused: BrokerRefused) -> bool:
+def is_missing(refused: Exception) -> bool:
     """Whether that is why it was refused."""
     return isinstance(refused.__cause__, ChannelNotFoundEntity)
+
+
+def is_hidden(refused: Exception) -> bool:
+    """Whether it was refused because we lack a right."""
+    return isinstance(refused.__cause__, ChannelAccessRefused)
+
+
+async def look(
+    connection: AbstractConnection, queue: str, rpc_timeout_s: float = RPC_TIMEOUT_S
+) -> Queue.DeclareOk | None:
+    """What the broker tells of a queue: its ready messages and its consumers. None: it is missing.
+
+    Raises BrokerRefused where we may not even look, and ConnectionLost.
+    """
+    try:
+        async with throwaway(connection, rpc_timeout_s, f"queue {queue!r}") as channel:
+            return await channel.queue_declare(queue, passive=True)
+    except BrokerRefused as refused:
+        if not is_missing(refused):
+            raise
+        return None
 
 
 @asynccontextmanager
@@ -112,7 +134,7 @@ async def _compared(
             async with throwaway(connection, rpc_timeout_s, name) as channel:
                 await declaration(channel, passive=passive)
         except BrokerRefused as error:
-            if not isinstance(error.__cause__, ChannelAccessRefused):
+            if not is_hidden(error):
                 raise
             log.info("topology.unverified", name=name, why=hidden)
             return False

@@ -6,10 +6,8 @@ here it costs the connection, and the next look dials anew.
 
 from collections.abc import Callable, Sequence
 
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
-
 from worker.adapters.amqp.connection import Link
-from worker.adapters.amqp.declaring import throwaway
+from worker.adapters.amqp.declaring import is_hidden, look
 from worker.core.errors import BrokerRefused, ConnectionLost, UsageError
 
 
@@ -39,11 +37,10 @@ class QueueLook:
         return seen
 
     async def _count(self, queue: str) -> int | None:
-        connection = await self._link.get()
         try:
-            async with throwaway(connection, self._link.endpoint.rpc_timeout_s, f"queue {queue!r}") as channel:
-                return (await channel.queue_declare(queue, passive=True)).message_count
+            told = await look(await self._link.get(), queue, self._link.endpoint.rpc_timeout_s)
         except BrokerRefused as refused:
-            if isinstance(refused.__cause__, ChannelNotFoundEntity | ChannelAccessRefused):
+            if is_hidden(refused):
                 return None
             raise
+        return None if told is None else told.message_count

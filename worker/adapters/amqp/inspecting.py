@@ -17,15 +17,13 @@ from uuid import uuid4
 import structlog
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 from pamqp.commands import Basic
 
-from worker.adapters.amqp.connection import CLOSE_DEADLINE_S, dial
-from worker.adapters.amqp.deadline import within
-from worker.adapters.amqp.declaring import difference, throwaway, verify
+from worker.adapters.amqp.connection import dial, discard
+from worker.adapters.amqp.declaring import difference, is_hidden, is_missing, look, throwaway, verify
 from worker.adapters.amqp.topology import Argument, ExchangeSpec, QueueSpec, Topology
 from worker.core.brokerfindings import Difference, Found, Right
-from worker.core.errors import BrokerRefused, ConnectionLost
+from worker.core.errors import BrokerRefused
 
 log = structlog.get_logger(__name__)
 
@@ -51,11 +49,7 @@ async def connected(url: str, *, timeout_s: float) -> AsyncIterator[AbstractConn
     try:
         yield connection
     finally:
-        try:
-            async with within(CLOSE_DEADLINE_S, "closing the connection"):
-                await connection.close()
-        except ConnectionLost as error:
-            log.info("broker.close_failed", detail=str(error))
+        await discard(connection)
 
 
 def product(connection: AbstractConnection) -> Product:
@@ -130,20 +124,22 @@ async def _queue(connection: AbstractConnection, queue: QueueSpec, rpc_timeout_s
 async def _exists(connection: AbstractConnection, seen: Found, rpc_timeout_s: float) -> Found:
     """Whether it does, with what waits in a queue."""
     try:
-        async with throwaway(connection, rpc_timeout_s, f"{seen.kind} {seen.name!r}") as channel:
-            if seen.kind == "exchange":
+        if seen.kind == "exchange":
+            async with throwaway(connection, rpc_timeout_s, f"exchange {seen.name!r}") as channel:
                 await channel.exchange_declare(seen.name, passive=True)
-                return seen
-            told = await channel.queue_declare(seen.name, passive=True)
-            return replace(seen, messages=told.message_count, consumers=told.consumer_count)
+            return seen
+        told = await look(connection, seen.name, rpc_timeout_s)
+        if told is None:
+            return replace(seen, exists=False)
+        return replace(seen, messages=told.message_count, consumers=told.consumer_count)
     except BrokerRefused as refused:
         return _refused(seen, refused)
 
 
 def _refused(seen: Found, refused: BrokerRefused) -> Found:
-    if isinstance(refused.__cause__, ChannelAccessRefused):
+    if is_hidden(refused):
         return replace(seen, hidden=True, verified=False)
-    if isinstance(refused.__cause__, ChannelNotFoundEntity):
+    if is_missing(refused):
         return replace(seen, exists=False)
     return replace(seen, problem=str(refused))
 
@@ -222,9 +218,7 @@ async def _may_write_to_the_default(connection: AbstractConnection, rpc_timeout_
 
 def _granted(refused: BrokerRefused, name: str) -> bool | None:
     """From what the request was refused for: this name's right, its absence, or something that comes later."""
-    cause = refused.__cause__
-    if isinstance(cause, ChannelAccessRefused):
-        return f"'{name}'" not in str(cause)
-    if isinstance(cause, ChannelNotFoundEntity):
-        return None if f"'{name}'" in str(cause) else True
-    return True
+    names_it = f"'{name}'" in str(refused.__cause__)
+    if is_hidden(refused):
+        return not names_it
+    return None if is_missing(refused) and names_it else True

@@ -17,7 +17,7 @@ import structlog
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import Consumer
-from worker.adapters.amqp.declaring import throwaway
+from worker.adapters.amqp.declaring import look
 from worker.adapters.amqp.publisher import Publisher
 from worker.adapters.amqp.settler import BrokerSettler
 from worker.core.errors import ConnectionLost, CopyFailed
@@ -114,15 +114,13 @@ class Mover:
         self._moved += len(waiting)
 
     async def _look(self) -> Standing | None:
-        """None where nobody can say."""
+        """None where nobody can say. A queue that somebody deleted meanwhile is empty for good."""
         try:
-            async with throwaway(await self._link.get(), self._link.endpoint.rpc_timeout_s, self._queue) as channel:
-                told = await channel.queue_declare(self._queue, passive=True)
+            told = await look(await self._link.get(), self._queue, self._link.endpoint.rpc_timeout_s)
         except ConnectionLost:
             return None
-        return Standing(
-            queue=self._queue, ready=told.message_count or 0, consumers=told.consumer_count or 0, moved=self._moved
-        )
+        ready, consumers = (0, 0) if told is None else (told.message_count or 0, told.consumer_count or 0)
+        return Standing(queue=self._queue, ready=ready, consumers=consumers, moved=self._moved)
 
 
 def _failed(error: Exception, attempt: int, wait_s: float) -> None:

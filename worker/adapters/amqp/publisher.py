@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
-from worker.adapters.amqp.connection import Link
+from worker.adapters.amqp.connection import Link, close_channel
 from worker.adapters.amqp.deadline import within
 from worker.core.errors import BrokerRefused, ConnectionLost, CopyFailed, CopyReturned, CopyUnencodable
 from worker.core.model import Properties
@@ -79,19 +79,8 @@ class Publisher:
         """Close the channel; the link stays, unless it comes to no good end. Twice, or before the first publish, is
         harmless."""
         channel, self._channel = self._channel, None
-        if channel is None:
-            return
-        try:
-            async with within(self._deadline_s, "closing the publishing channel"):
-                await channel.close()
-        except ConnectionLost as error:
-            log.info("broker.close_failed", connection=self._link.name, detail=str(error))
-            await self._link.drop()
-        except BaseException:
-            # aiormq says Close a second time when its first one is given up, and for that the broker ends the
-            # connection; the next publish would be the one to find out.
-            await self._link.drop()
-            raise
+        if channel is not None:
+            await close_channel(channel, self._link, "closing the publishing channel", timeout_s=self._deadline_s)
 
     async def _ready_channel(self) -> AbstractChannel:
         async with self._opening:

@@ -19,7 +19,7 @@ from dataclasses import replace
 import structlog
 from aio_pika.abc import AbstractConnection
 
-from worker.adapters.amqp.declaring import RPC_TIMEOUT_S, declare, difference, is_missing, throwaway
+from worker.adapters.amqp.declaring import RPC_TIMEOUT_S, declare, difference, look, throwaway
 from worker.adapters.amqp.topology import WEIGHT, BindingSpec, ExchangeSpec, Topology
 from worker.core.errors import BrokerRefused
 from worker.core.partition import other_queues
@@ -55,16 +55,7 @@ async def existing(
     connection: AbstractConnection, names: tuple[str, ...], rpc_timeout_s: float = RPC_TIMEOUT_S
 ) -> tuple[str, ...]:
     """Those of these queues that exist. Raises BrokerRefused where we may not even look, and ConnectionLost."""
-    found: list[str] = []
-    for name in names:
-        try:
-            async with throwaway(connection, rpc_timeout_s, f"queue {name!r}") as channel:
-                await channel.queue_declare(name, passive=True)
-            found.append(name)
-        except BrokerRefused as refused:
-            if not is_missing(refused):
-                raise
-    return tuple(found)
+    return tuple([name for name in names if await look(connection, name, rpc_timeout_s) is not None])
 
 
 class _Switching:

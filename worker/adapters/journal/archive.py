@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, CursorResult, Table, and_, del
 from worker.adapters.journal.encoding import history_of
 from worker.adapters.journal.packs import prune_packs
 from worker.adapters.journal.statements import Insert
-from worker.adapters.journal.tables import history, horizon, letters, orders, replay_items, replays
+from worker.adapters.journal.tables import audit, history, horizon, letters, orders, replay_items, replays
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, LetterState
 
@@ -28,6 +28,7 @@ def prune(connection: Connection, upsert: Insert, before_us: int, limit: int) ->
         + _prune_letters(connection, before_us, limit)
         + _prune_replays(connection, before_us, limit)
         + _prune_orders(connection, upsert, before_us, limit)
+        + _delete(connection, audit, audit.c.number, audit.c.at_us < before_us, limit)
     )
 
 

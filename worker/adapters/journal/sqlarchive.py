@@ -1,8 +1,9 @@
-"""The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
+"""The part of the durable journal that is for people: history, retention, pauses, letters, replays, audit."""
 
 from collections.abc import Mapping, Sequence
 
 from worker.adapters.journal.archive import history_page, horizon_us, prune
+from worker.adapters.journal.audit import add_deed, deeds_page
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.letters import (
     add_letters,
@@ -33,6 +34,7 @@ from worker.adapters.journal.replays import (
 )
 from worker.adapters.journal.statements import insert_for
 from worker.adapters.journal.ways import Kind
+from worker.core.audit import Deed
 from worker.core.history import (
     Fate,
     GroupBy,
@@ -160,3 +162,11 @@ class SqlArchive:
     async def holder(self, queue: str) -> Holder | None:
         """Who held it last."""
         return await self.database.run(lambda on: holder_of(on, queue), kind=Kind.SINGLE)
+
+    async def note(self, deed: Deed) -> None:
+        """Put down what somebody did."""
+        await self.database.run(lambda on: add_deed(on, deed), kind=Kind.SINGLE)
+
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """What people did, the latest first."""
+        return await self.database.run(lambda on: deeds_page(on, before, limit), kind=Kind.SINGLE)

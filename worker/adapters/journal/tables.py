@@ -170,6 +170,19 @@ holders = Table(
     _int("since_us", null=False),
 )
 
+audit = Table(
+    "audit",
+    metadata,
+    _serial("number"),
+    _int("at_us", null=False),
+    _text("by", null=False),
+    _text("action", null=False),
+    _text("outcome", null=False),
+    _text("target", null=False),
+    _text("detail", null=False),
+    _int("count"),
+)
+
 # One row: what pruning forgot.
 horizon = Table(
     "horizon",

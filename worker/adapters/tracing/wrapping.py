@@ -22,6 +22,7 @@ from worker.core.entry import Batch
 from worker.core.errors import UsageError
 from worker.core.model import Delivery, Scalar, Settlement
 from worker.core.report import CallReport
+from worker.interposing import InterposedIntake
 from worker.ports import Index, Intake, Platform, Settler, Sink
 
 FLUSH_S: Final = 3.0
@@ -39,7 +40,7 @@ class Tracing:
 
     def intake(self, intake: Intake) -> Intake:
         """The same, with a span for each delivery."""
-        return _TracedIntake(intake, self._spans.received)
+        return InterposedIntake(intake, lambda sink: _TracedSink(sink, self._spans.received))
 
     def settler(self, settler: Settler) -> Settler:
         """The same, with a span for each try to settle."""
@@ -70,21 +71,6 @@ def _shut_down(provider: TracerProvider, done: "Future[None]") -> None:
         provider.shutdown()
     finally:
         done.set_result(None)
-
-
-class _TracedIntake:
-    def __init__(self, intake: Intake, received: Callable[[Delivery], Delivery]) -> None:
-        self._intake = intake
-        self._received = received
-
-    async def open(self, sink: Sink) -> None:
-        await self._intake.open(_TracedSink(sink, self._received))
-
-    async def cancel(self) -> None:
-        await self._intake.cancel()
-
-    async def release(self) -> None:
-        await self._intake.release()
 
 
 class _TracedSink:

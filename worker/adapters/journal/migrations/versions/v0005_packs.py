@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 
@@ -36,6 +36,6 @@ def upgrade() -> None:
         sa.Column("first_row", sa.BigInteger(), nullable=False),
         sa.Column("orders", sa.Text(), nullable=False),
     )
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute(f"INSERT INTO history ({_EVENT}) SELECT {_EVENT} FROM history_new ORDER BY rowid")  # noqa: S608
+    order = "ORDER BY rowid" if op.get_bind().dialect.name == "sqlite" else ""  # PostgreSQL has never had any
+    op.execute(f"INSERT INTO history ({_EVENT}) SELECT {_EVENT} FROM history_new {order}")  # noqa: S608
     op.drop_table("history_new")
