@@ -8,7 +8,7 @@ NEWEST := 4.3
 DOCKER ?= docker
 COMPOSE ?= $(DOCKER) compose --file docker/compose.yaml
 BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly -o faulthandler_timeout=7200
-PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN
+PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN CONSOLE_TOKEN
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-main bench-growth bench-core bench-table ci lock
@@ -35,6 +35,7 @@ up: docker/.env ## the whole picture with Docker: broker, stand-in, worker, traf
 	@echo "  RabbitMQ    http://127.0.0.1:15672   order-worker, RABBITMQ_PASSWORD of docker/.env"
 	@echo "  stand-in    http://127.0.0.1:8091/_sim/"
 	@echo "  worker      http://127.0.0.1:8080/readyz"
+	@echo "  console     http://127.0.0.1:8085   CONSOLE_TOKEN of docker/.env"
 	@echo
 	@echo "  make down ends it; $(COMPOSE) logs --follow worker shows what it says"
 

@@ -28,6 +28,7 @@ from worker.core.settings import (
     AdminSettings,
     BatchSettings,
     BrokerSettings,
+    ConsoleSettings,
     DeliveryLane,
     EventLoop,
     EventSettings,
@@ -36,6 +37,7 @@ from worker.core.settings import (
     LogLevel,
     LogSettings,
     Others,
+    Payloads,
     PlatformSettings,
     StormSettings,
     TopologyMode,
@@ -176,7 +178,8 @@ class Settings(BaseSettings):
         default=0.02,
         ge=0,
         allow_inf_nan=False,
-        description="Longest wait of the oldest update for a fuller batch, in seconds.",
+        description="While calls are in flight, a batch that is not full waits for company: up to twice this for each "
+        "of them, in seconds. At an idle worker nothing waits.",
     )
     max_in_flight: Positive = Field(default=4, description="Most calls at a time.")
     hold_limit_s: Seconds = Field(
@@ -265,6 +268,52 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Bearer token that pause, resume and state ask for; a secret.",
     )
+    console_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address where `order-worker console` listens; one that others can reach needs CONSOLE_TOKENS_FILE "
+        "or CONSOLE_PROXY_HEADER.",
+    )
+    console_port: int = Field(default=8085, ge=1, le=65_535, description="Port of the console.")
+    console_url: Annotated[str, AfterValidator(notation.console_url)] = Field(
+        default="",
+        description="Address that people type to reach the console through a proxy, such as https://console.example; "
+        "with https its cookie is sent over TLS only. Empty: the address it listens on.",
+    )
+    console_tokens_file: str = Field(
+        default="",
+        description="File with a line for each person who may log in to the console: name, viewer or operator, hash of "
+        "the token; `order-worker console --new-token NAME` makes one. Read again when it changes.",
+    )
+    console_proxy_header: Annotated[str, AfterValidator(notation.header_name)] = Field(
+        default="",
+        description="Header in which a reverse proxy names the person who logged in there, such as X-Forwarded-User; "
+        "believed only from CONSOLE_PROXY_FROM.",
+    )
+    console_proxy_from: Annotated[
+        tuple[str, ...], NoDecode, read_by(notation.items), AfterValidator(notation.networks)
+    ] = Field(
+        default=(),
+        description="Addresses and networks of that proxy, such as 127.0.0.1,10.0.0.0/8, separated by commas.",
+    )
+    console_operators: Annotated[tuple[str, ...], NoDecode, read_by(notation.items)] = Field(
+        default=(),
+        description="Names in CONSOLE_PROXY_HEADER that may change things, separated by commas; all others only look.",
+    )
+    console_workers: Annotated[tuple[WebUrl, ...], NoDecode, read_by(notation.items)] = Field(
+        default=("http://127.0.0.1:8080",),
+        description="Admin interfaces of the workers that the console shows, separated by commas; it sends them "
+        "ADMIN_TOKEN.",
+    )
+    console_files: str = Field(
+        default="order-worker-console",
+        min_length=1,
+        description="Directory for what is exported, discarded and edited in the console; made when it is needed.",
+    )
+    payloads: Annotated[Payloads, Choice] = Field(
+        default=Payloads.OPERATOR,
+        description="Who sees bodies and headers of messages in the console: nobody, operator or everybody.",
+    )
     tracing: Annotated[TracingMode, Choice] = Field(
         default=TracingMode.OFF,
         description="otlp: traces go to an OpenTelemetry collector, as the standard variables OTEL_* say "
@@ -316,6 +365,11 @@ class Settings(BaseSettings):
         """For the admin interface, and for those who call it."""
         token = self.admin_token.get_secret_value()
         return AdminSettings(admin_token=token, **self._select(AdminSettings, "admin_token"))
+
+    @property
+    def console(self) -> ConsoleSettings:
+        """For the console."""
+        return ConsoleSettings(**self._select(ConsoleSettings))
 
     @property
     def rules(self) -> ExtraRules:

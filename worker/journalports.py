@@ -7,6 +7,7 @@ rest of the world is in ``ports.py``.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from worker.core.audit import Deed
 from worker.core.history import (
     Fate,
     GroupBy,
@@ -176,6 +177,18 @@ class Holders(Protocol):
 
     async def holder(self, queue: str) -> Holder | None:
         """Who had it last."""
+        ...
+
+
+class AuditTrail(Protocol):
+    """What people did. Errors as ``Ledger``."""
+
+    async def note(self, deed: Deed) -> None:
+        """Put it down."""
+        ...
+
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """The latest first; with ``before``, those whose number is lower."""
         ...
 
 

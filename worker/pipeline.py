@@ -45,7 +45,7 @@ from worker.tasks import Alarm, Tasks, owned
 
 log = structlog.get_logger(__name__)
 
-KNOWN_ORDERS = 20_000
+KNOWN_ORDERS = 10_000
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

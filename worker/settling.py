@@ -42,6 +42,7 @@ class Unsettled:
         self._wall_us = wall_us
         self._index = index
         self._open: dict[Delivery, tuple[float, Update | None]] = {}
+        self._partitions = partitions
         self._lost = LostGenerations(partitions)
         # Acks are not confirmed: those on their way when a channel is lost come again. The broker counts them as open,
         # so together with what is open here they are never more than the prefetch of that channel, and they are the
@@ -130,8 +131,12 @@ class Unsettled:
         self._note_settled([known[1] for _, known in taken if known is not None and known[1] is not None])
         self._count([settlement for settlement, known in taken if known is not None])
 
-    def _note_settled(self, updates: Iterable[Update]) -> None:
-        for generation, several in groupby(updates, _generation_of):
+    def _note_settled(self, updates: Sequence[Update]) -> None:
+        if not updates:
+            return
+        # What is open of a single queue is all of its latest channel.
+        channels = groupby(updates, _generation_of) if self._partitions > 1 else [(_generation_of(updates[0]), updates)]
+        for generation, several in channels:
             latest = self._settled.get(generation)
             if latest is None:
                 latest = self._settled[generation] = deque(maxlen=self._latest)

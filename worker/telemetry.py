@@ -184,6 +184,16 @@ EVENTS: Mapping[str, Event] = MappingProxyType(
         "replay.waiting": Event(
             "warning", "Broker or journal are away; the replay goes on when they are back.", ("next_try_s",)
         ),
+        # the console
+        "console.listening": Event("info", "The console answers.", ("url",)),
+        "console.deed": Event("info", "Somebody did something.", ("who", "deed", "outcome", "target", "count")),
+        "console.refused": Event("warning", "Somebody was refused.", ("who", "target")),
+        "console.deed_not_kept": Event("warning", "The journal was away: only the log has that deed."),
+        "console.people_unreadable": Event("error", "CONSOLE_TOKENS_FILE cannot be read any more; the old one holds."),
+        "console.worker_away": Event("warning", "A worker could not be asked to pause or to resume.", ("url",)),
+        "console.look_failed": Event("error", "A fault of ours while looking at workers and queues."),
+        "console.work_failed": Event("error", "A fault of ours in a replay, export, discard or plan.", ("work",)),
+        "console.failed": Event("error", "A fault of ours while making a page.", ("place",)),
         # everybody else
         "library.message": Event("info", "A library said something; at its own level.", ("logger", "text", "told_as")),
     }

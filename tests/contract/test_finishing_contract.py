@@ -75,7 +75,7 @@ async def test_one_order_that_was_overtaken_holds_up_none_of_its_batch(pair: Pai
 def test_claims_that_are_never_recorded_are_forgotten() -> None:
     """Calls that were cancelled leave theirs: the latest are kept."""
     claims = Claims(kept=2)
-    handed = {number: Handed(OrderRow(values={}, revision=number), "{}") for number in (1, 2, 3)}
+    handed = {number: Handed(OrderRow(values={}, revision=number), "{}", NOW) for number in (1, 2, 3)}
     claims.note(handed)
 
     assert claims.take(1, 1) is None

@@ -101,7 +101,21 @@ SECOND_TOO: Rows = {
     "history": [dict(FIRST["history"][0], batch_id="b-3", replay_place=0)],
     "holders": [{"queue": "q", "by": "kim", "since_us": NOW}],
 }
-WRITTEN: Mapping[str, tuple[Rows, ...]] = {"0001": (FIRST,), "0002": (FIRST, SECOND_TOO), "0003": (FIRST, SECOND_TOO)}
+THIRD_TOO: Rows = {
+    "history_new": [dict(FIRST["history"][0], batch_id="b-4", replay_id=None)],
+}
+FOURTH_TOO: Rows = {
+    "audit": [
+        {"at_us": NOW, "by": "kim", "action": "discard", "outcome": "done", "target": "q", "detail": "", "count": 3},
+    ],
+}
+WRITTEN: Mapping[str, tuple[Rows, ...]] = {
+    "0001": (FIRST,),
+    "0002": (FIRST, SECOND_TOO),
+    "0003": (FIRST, SECOND_TOO, THIRD_TOO),
+    "0004": (FIRST, SECOND_TOO, THIRD_TOO, FOURTH_TOO),
+    "0005": (FIRST, SECOND_TOO, FOURTH_TOO),
+}
 """By the version of the tables: what is in them."""
 
 
@@ -130,15 +144,15 @@ async def old(untouched: str, began_at: str) -> AsyncIterator[AnyJournal]:
         yield journal
 
 
-async def fill(url: str, version: str) -> None:
-    """Make the tables of this version, with all there can be in them."""
+async def fill(url: str, version: str, *more: Rows) -> None:
+    """Make the tables of this version, with all there can be in them; or with only these rows."""
 
     def work(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(Path(upgrading.__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, version)
-        for rows in WRITTEN[version]:
+        for rows in more or WRITTEN[version]:
             for table, some in rows.items():
                 for row in some:
                     insert(connection, table, row)
@@ -171,7 +185,7 @@ async def test_orders_keep_values_revisions_claims_and_echoes(old: AnyJournal) -
 
 async def test_history_keeps_its_rows_in_their_order_and_new_ones_come_behind(old: AnyJournal, began_at: str) -> None:
     """Numbers go on where they were."""
-    there = 3 if began_at == "0001" else 4
+    there = {"0001": 3, "0003": 5, "0004": 5}.get(began_at, 4)
     new = HistoryRow(at_us=NOW, disposition="ack", reason="applied", order_id=QUIET, batch_id="new")
     await old.record(BatchRecord(wall_us=NOW, history=[new]))
     found = await old.history(QUIET)
@@ -258,3 +272,34 @@ async def test_an_upgrade_that_fails_leaves_the_older_tables(untouched: str, mon
     journal = SqlJournal(untouched, worker="us", claim_s=CLAIM_S)
     assert (await journal.known([QUIET])) == {QUIET: VALUES}
     await journal.close()
+
+
+async def test_what_sqlite_keeps_since_0005_stays_readable(tmp_path: Path) -> None:
+    """Batches of history as packs, found and not yet found; values that all have one version."""
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    body = (
+        '{"count":2,"same":{"disposition":"ack","reason":"applied","batch_id":"b-9","message_id":null,"attempt":2},'
+        f'"each":{{"order_id":[{QUIET},{BIG}],"fields":[{{"status":4}},{{"status":5}}],"at_us":[{NOW},{NOW + 1}],'
+        f'"version":[{VERSION_TEXT},[{NOW},-1,{NOW},"m-1"]]}}}}'
+    )
+    packs: list[dict[str, object]] = [{"first_row": number, "rows": 2, "at_us": NOW, "body": body} for number in (1, 3)]
+    await fill(
+        url,
+        "0005",
+        {
+            "orders": [order(QUIET, applied=f'[{VERSION_TEXT},{{"status":4,"shipping_carrier":null}}]')],
+            "history_packs": packs,
+            "history_found": [{"order_id": order_id, "first_row": 1} for order_id in (QUIET, BIG)],
+            "history_unsorted": [{"first_row": 3, "orders": f"[{QUIET},{BIG}]"}],
+        },
+    )
+    await upgrading.upgrade(url)
+    row = HistoryRow(
+        at_us=NOW + 1, disposition="ack", reason="applied", order_id=BIG, message_id="m-1", fields={"status": 5},
+        version=Version(NOW, -1, NOW, "m-1"), attempt=2, batch_id="b-9",
+    )  # fmt: skip
+
+    async with opened(url, "us") as [journal]:
+        assert await journal.history(BIG) == [(2, row), (4, row)]
+        assert [each.message_id for _, each in await journal.history(QUIET)] == [ODD, ODD]
+        assert await journal.known([QUIET]) == {QUIET: {"status": (VERSION, 4), "shipping_carrier": (VERSION, None)}}

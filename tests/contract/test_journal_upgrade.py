@@ -17,7 +17,7 @@ from worker.adapters.journal.tables import metadata
 from worker.adapters.journal.upgrading import Standing, check, refuse, upgrade
 from worker.core.errors import JournalOutdated, JournalUnavailable, UsageError
 
-LATEST = "0003"
+LATEST = "0005"
 DURABLE = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
 
 

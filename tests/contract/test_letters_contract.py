@@ -6,6 +6,7 @@ from tests.contract.journals import NOW, Pair, fresh_id, version
 from worker.core.errors import UsageError
 from worker.core.history import (
     DAY_US,
+    HOUR_US,
     Fate,
     GroupBy,
     HistoryRow,
@@ -98,6 +99,7 @@ async def test_letters_are_found_by_what_is_known_of_them(index: LetterIndex, qu
 
     assert await numbers(index, Sought(queue=queue)) == [1, 2, 3]
     assert await numbers(index, Sought(queue=queue, reason="busy")) == [2]
+    assert await numbers(index, Sought(queue=queue, detail="detail 2")) == [2]
     assert await numbers(index, Sought(queue=queue, order_ids=(7, 8))) == [3]
     assert await numbers(index, Sought(queue=queue, message_ids=both)) == [1, 3]
     assert await numbers(index, Sought(queue=queue, since_us=NOW + DAY_US, until_us=NOW + DAY_US + 1)) == [2]
@@ -118,7 +120,7 @@ async def test_letters_come_in_pages(index: LetterIndex, queue: str) -> None:
 
 
 async def test_letters_are_counted(index: LetterIndex, queue: str) -> None:
-    """By reason, order and day; the most frequent first, with the detail of the latest."""
+    """By reason, detail, order, day and hour; the most frequent first, with the detail of the latest."""
     await index.add([letter(queue, 0), letter(queue, 1, "busy", 7), letter(queue, 2)])
     sought = Sought(queue=queue)
     later = NOW + DAY_US
@@ -130,6 +132,9 @@ async def test_letters_are_counted(index: LetterIndex, queue: str) -> None:
     assert [(each.key, each.count) for each in await index.tallies(sought, GroupBy.ORDER)] == [(1, 2), (7, 1)]
     days = {each.key: each.count for each in await index.tallies(sought, GroupBy.DAY)}
     assert days == {NOW // DAY_US: 2, NOW // DAY_US + 1: 1} or sum(days.values()) == 3
+    assert {each.key for each in await index.tallies(sought, GroupBy.DETAIL)} == {"detail 0", "detail 1", "detail 2"}
+    hours = {each.key for each in await index.tallies(sought, GroupBy.HOUR)}
+    assert hours == {(NOW + number * DAY_US // 2) // HOUR_US for number in range(3)}
     assert len(await index.tallies(sought, GroupBy.REASON, limit=1)) == 1
     assert await index.tallies(Sought(queue="none"), GroupBy.REASON) == []
 

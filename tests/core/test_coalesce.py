@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.builders import make_update
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, Entry, FlushReason
@@ -21,8 +23,8 @@ def filled(*updates: Update, at: float = 0.0, max_batch: int = 100, milestones: 
     return buffer
 
 
-def popped(buffer: Coalescer, now: float = 100.0) -> Batch:
-    batch = buffer.pop_ready(now)
+def popped(buffer: Coalescer, now: float = 100.0, in_flight: int = 0) -> Batch:
+    batch = buffer.pop_ready(now, in_flight)
     assert batch is not None
     return batch
 
@@ -69,15 +71,25 @@ def test_merged_updates_cost_the_bytes_of_their_winners() -> None:
 # -- when a batch leaves ------------------------------------------------------------------------------------------
 
 
-def test_an_update_leaves_after_linger() -> None:
-    """Not earlier, and the deadline says when."""
+def test_at_an_idle_worker_nothing_lingers() -> None:
+    """There is nothing to wait for."""
     buffer = coalescer(linger_s=0.5)
     buffer.add(make_update(1), 10.0)
 
-    assert buffer.pop_ready(10.4) is None
-    assert buffer.next_deadline() == 10.5
-    assert popped(buffer, 10.5).reason is FlushReason.LINGER
+    assert buffer.next_deadline() == 10.0
+    assert popped(buffer, 10.0).reason is FlushReason.LINGER
     assert buffer.next_deadline() is None
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_while_calls_are_in_flight_a_batch_waits_for_company(in_flight: int) -> None:
+    """Two lingers for each of them, and then it waits no longer."""
+    buffer = coalescer(linger_s=0.5)
+    buffer.add(make_update(1), 10.0)
+
+    assert buffer.pop_ready(9.9 + in_flight, in_flight) is None
+    assert buffer.next_deadline(in_flight) == 10.0 + in_flight
+    assert popped(buffer, 10.0 + in_flight, in_flight).reason is FlushReason.LINGER
 
 
 def test_linger_counts_from_the_first_update_of_an_entry() -> None:
@@ -86,7 +98,7 @@ def test_linger_counts_from_the_first_update_of_an_entry() -> None:
     buffer.add(make_update(1, at=1, tag=1), 10.0)
     buffer.add(make_update(1, at=2, tag=2), 10.4)
 
-    assert buffer.next_deadline() == 10.5
+    assert buffer.next_deadline(1) == 11.0
 
 
 def test_a_full_batch_leaves_at_once() -> None:
@@ -95,7 +107,7 @@ def test_a_full_batch_leaves_at_once() -> None:
     batch = popped(buffer, 0.0)
 
     assert (batch.reason, ids(batch)) == (FlushReason.SIZE, [1, 2, 3])
-    assert buffer.pop_ready(0.0) is None
+    assert buffer.pop_ready(0.0, 1) is None
     assert buffer.buffered == 2
 
 
@@ -105,7 +117,7 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     buffer = coalescer(max_bytes=2 * updates[0].size + 1)
     for update in updates[:2]:
         buffer.add(update, 0.0)
-    assert buffer.pop_ready(0.0) is None
+    assert buffer.pop_ready(0.0, 1) is None
     for update in updates[2:]:
         buffer.add(update, 0.0)
 
@@ -123,7 +135,7 @@ def test_merged_away_bytes_do_not_fill_a_batch() -> None:
     for update in updates:
         buffer.add(update, 0.0)
 
-    assert buffer.pop_ready(0.0) is None
+    assert buffer.pop_ready(0.0, 1) is None
 
 
 def test_bytes_that_gathered_behind_a_call_count_when_it_is_over() -> None:
@@ -134,7 +146,7 @@ def test_bytes_that_gathered_behind_a_call_count_when_it_is_over() -> None:
     batch = popped(buffer)
     buffer.add(second, 100.0)
     buffer.add(make_update(2, tag=3), 100.0)
-    assert buffer.pop_ready(100.0) is None
+    assert buffer.pop_ready(100.0, 1) is None
     buffer.finish(batch.entries[0])
 
     assert popped(buffer, 100.0).reason is FlushReason.BYTES
@@ -151,8 +163,8 @@ def test_after_a_full_batch_the_oldest_of_the_rest_sets_the_deadline() -> None:
     popped(buffer, 3.8)
 
     assert buffer.buffered == 2
-    assert buffer.next_deadline() == 4.0
-    assert popped(buffer, 4.0).reason is FlushReason.LINGER
+    assert buffer.next_deadline(1) == 5.0
+    assert popped(buffer, 5.0, 1).reason is FlushReason.LINGER
 
 
 def test_losing_the_oldest_moves_the_deadline() -> None:
@@ -161,7 +173,7 @@ def test_losing_the_oldest_moves_the_deadline() -> None:
     buffer.add(make_update(2, tag=1, generation=2), 5.0)
     buffer.lost(1)
 
-    assert buffer.next_deadline() == 6.0
+    assert buffer.next_deadline(1) == 7.0
 
 
 def test_draining_lets_nothing_linger() -> None:
@@ -194,10 +206,10 @@ def test_an_urgent_batch_leaves_before_all_others_but_not_before_its_time() -> N
     urgent = buffer.batch((), FlushReason.RESEND)
     buffer.urge(urgent, 0.7)
 
-    assert buffer.pop_ready(0.6) is None
-    assert buffer.next_deadline() == 0.7
-    assert popped(buffer, 1.0) is urgent
-    assert ids(popped(buffer, 1.0)) == [1]
+    assert buffer.pop_ready(0.6, 1) is None
+    assert buffer.next_deadline(1) == 0.7
+    assert popped(buffer, 1.0, 1) is urgent
+    assert ids(popped(buffer, 2.0, 1)) == [1]
 
 
 def test_urge_first_overtakes_what_is_urgent() -> None:

@@ -133,7 +133,7 @@ def test_superseded_is_what_the_worker_would_acknowledge_unsent(
 ) -> None:
     """The two rules are one."""
     forecast = forecast_letter(letter(fields, version), values, GROUNDS)
-    covered = standing(update(fields, version), {name: known for name, (known, _) in values.items()})
+    covered = standing(update(fields, version), values)
 
     assert (forecast.kind is Kind.SUPERSEDED) == (covered is not None)
 

@@ -1,6 +1,7 @@
 """docker/compose.yaml starts what the worker's settings say, publishes on loopback only, and knows no secret."""
 
 import inspect
+import os
 import re
 import shutil
 import stat
@@ -22,6 +23,7 @@ from worker.adapters.aptpackage import install
 from worker.cli import main
 from worker.cli.simulate import simulate
 from worker.config import PREFIX, Settings, variable
+from worker.console.people import People
 
 DEFAULTS = Settings(_env_file=None)  # type: ignore[call-arg]
 PLATFORM_PORTS = {str(inspect.signature(simulate).parameters[name].default) for name in ("port", "sim_port")}
@@ -128,8 +130,24 @@ def test_published_ports_are_the_settings() -> None:
     published = {name: {port.split(":")[-1] for port in services()[name].get("ports", [])} for name in NAMES}
 
     assert published["worker"] == {str(DEFAULTS.admin_port)}
+    assert published["console"] == {str(DEFAULTS.console_port)}
     assert published["platform"] <= PLATFORM_PORTS
     assert "5672" in published["rabbitmq"]
+
+
+def test_the_consoles_token_is_the_one_that_was_made(tmp_path: Path) -> None:
+    """Its entry point makes the file of people from it, as it stands."""
+    script = services({"CONSOLE_TOKEN": "made"})["console"]["entrypoint"][2].replace("$$", "$")
+    file = environment(services()["console"])[f"{PREFIX}CONSOLE_TOKENS_FILE"]
+    here = script.replace(file, str(tmp_path / "people")).replace("exec order-worker console", "true")
+    subprocess.run(
+        ["sh", "-c", here], env={"PATH": os.environ["PATH"], "CONSOLE_TOKEN": "made"}, check=True, timeout=20
+    )
+    person = People(tmp_path / "people").holder_of("made")
+
+    assert here != script
+    assert person is not None
+    assert person.operates
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -188,7 +206,9 @@ def test_no_secret_is_in_it() -> None:
     """Everything that is a password has to be given; there are no defaults."""
     secret = re.compile(r"PASS|SECRET|TOKEN", re.IGNORECASE)
     for service in services(dict.fromkeys(required(), "GIVEN")).values():
-        values = [value for name, value in environment(service).items() if secret.search(name)]
+        values = [
+            value for name, value in environment(service).items() if secret.search(name) and not name.endswith("_FILE")
+        ]
         passwords = [urlsplit(value).password for value in environment(service).values() if "://" in str(value)]
         assert set(values) | {password for password in passwords if password} <= {"GIVEN"}
 
@@ -260,5 +280,5 @@ def test_make_up_says_where_to_look(tmp_path: Path) -> None:
     printed = set(re.findall(r"http://127\.0\.0\.1:(\d+)", told))
 
     assert "true up --build --detach" in told
-    assert {"3000", "8080", "8091", "9090", "15672"} == printed
+    assert {"3000", "8080", "8085", "8091", "9090", "15672"} == printed
     assert printed <= published

@@ -112,7 +112,7 @@ class Driver:
 
     def _cover(self, batch: Batch, updates: Sequence[Update]) -> None:
         for update in by_version(updates):
-            reason = standing(update, self.applied.get(update.order_id, {}))
+            reason = standing(update, self._known(update.order_id))
             assert reason is not None
             self._settle(
                 Settlement(delivery=update.delivery, disposition=Ack(reason), update=update, batch_id=batch.id)

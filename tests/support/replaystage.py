@@ -226,7 +226,7 @@ class Stage:
 
     async def _settle(self, update: Update) -> None:
         known = (await self.journal.known([update.order_id])).get(update.order_id, {})
-        covered = standing(update, {name: version for name, (version, _) in known.items()})
+        covered = standing(update, known)
         disposition = self.verdicts.get(update.order_id) or Ack(covered or AckReason.APPLIED)
         outcomes = {}
         if disposition == Ack(AckReason.APPLIED):

@@ -1,4 +1,4 @@
-"""The other end of the admin interface: asks a running worker to pause or to resume."""
+"""The other end of the admin interface: asks a running worker to pause or to resume, and looks at it."""
 
 import json
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from worker.core.settings import AdminSettings
 
 TIMEOUT_S = 30.0
 """A pause closes a channel, and a broker that hangs is given up after a while."""
+LOOK_TIMEOUT_S = 3.0
+"""A worker tells its state within a second."""
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
@@ -24,17 +26,45 @@ async def ask(
     """
     if not settings.admin_port:
         raise UsageError("ORDER_WORKER_ADMIN_PORT: is 0, so there is no admin interface to ask")
-    url = f"{_base(settings)}/{command}"
-    headers = {"Authorization": f"Bearer {settings.admin_token}"} if settings.admin_token else {}
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    return await ask_at(_base(settings), settings.admin_token, command, body)
+
+
+async def ask_at(
+    base: str, token: str, command: str, body: Mapping[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """The same at any address. Raises AdminFailed where nothing useful answers."""
+    url = f"{base}/{command}"
+    status, text = await _sent("POST", url, token, timeout_s=TIMEOUT_S, json=dict(body or {}))
+    return status, _understood(url, status, text)
+
+
+async def look_at(base: str, token: str) -> dict[str, Any]:
+    """``GET /state``. Raises AdminFailed."""
+    url = f"{base}/state"
+    status, text = await _sent("GET", url, token, timeout_s=LOOK_TIMEOUT_S)
+    return _understood(url, status, text)
+
+
+async def figures_at(base: str) -> str:
+    """``GET /metrics`` as text. Raises AdminFailed."""
+    url = f"{base}/metrics"
+    status, text = await _sent("GET", url, "", timeout_s=LOOK_TIMEOUT_S)
+    if status != 200:
+        raise AdminFailed(f"{url}: answered {status}")
+    return text
+
+
+async def _sent(method: str, url: str, token: str, *, timeout_s: float, **more: Any) -> tuple[int, str]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url, json=dict(body or {}), headers=headers, allow_redirects=False) as answer,
+            session.request(method, url, headers=headers, allow_redirects=False, **more) as answer,
         ):
-            return answer.status, _understood(url, answer.status, await answer.text())
+            return answer.status, await answer.text(errors="replace")
     except TimeoutError:
-        raise AdminFailed(f"{url}: no answer within {TIMEOUT_S:g} s") from None
+        raise AdminFailed(f"{url}: no answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, UnicodeError) as error:
         raise AdminFailed(f"{url}: {_why(error)}") from error
 

@@ -1,4 +1,4 @@
-"""``order-worker dead list``: how many dead letters there are, by reason, order or day.
+"""``order-worker dead list``: how many dead letters there are, by reason, detail, order, day or hour.
 
 With a durable journal its index is read, not the queue: nothing is taken, whatever its length. With the journal in
 memory there is no index, so the queue itself is looked at.
@@ -19,13 +19,13 @@ from worker.cli.deadqueue import (
     AsJson,
     Given,
     MessageIds,
+    OfDetail,
     OfReason,
     Orders,
     Queue,
     Since,
     Until,
     Worn,
-    at_the_queue,
     print_json,
     print_table,
     say,
@@ -34,11 +34,12 @@ from worker.cli.deadqueue import (
 from worker.config import Settings
 from worker.core.deadletter import DeadLetter, Group, Groups
 from worker.core.errors import WorkerError
-from worker.core.history import DAY_US, GroupBy, Sought, Tally
+from worker.core.history import DAY_US, HOUR_US, GroupBy, Sought, Tally
 from worker.core.letterindex import indexed
 from worker.core.times import format_time
 from worker.journalports import LetterIndex
 from worker.ports import wall_us
+from worker.replay.reaching import at_the_queue
 
 COMPARE_S = 2.0
 """How long the broker may take to tell its count: the list does not need it."""
@@ -54,6 +55,7 @@ def list_(
     *,
     by: By = GroupBy.REASON,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     message_id: MessageIds = None,
     since: Since = None,
@@ -62,12 +64,14 @@ def list_(
     as_json: AsJson = False,
     yes: Worn = False,
 ) -> None:
-    """Count the dead letters by reason, order or day, with the oldest, the newest, and the detail of the newest.
+    """Count the dead letters by reason, detail, order, day or hour, with the oldest, the newest, the newest's detail.
 
     Read from the journal's index; only with JOURNAL_URL=memory the queue itself is looked at.
     """
     settings = start()
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     sought = given.sought(settings)
     if settings.journal_url == MEMORY:
         _list_queue(settings, sought, by, as_json=as_json, worn_too=yes)
@@ -160,7 +164,9 @@ def _groups_json(groups: Rows, by: GroupBy) -> dict[str, Any]:
 
 
 def _key(key: str | int | None, by: GroupBy) -> str | int | None:
-    """A day as its date."""
+    """A day as its date, an hour as its beginning."""
+    if by is GroupBy.HOUR and isinstance(key, int):
+        return format_time(key * HOUR_US)[:13] + ":00Z"
     return format_time(key * DAY_US)[:10] if by is GroupBy.DAY and isinstance(key, int) else key
 
 

@@ -5,10 +5,11 @@ import asyncio
 import typer
 
 from worker.adapters.amqp.deadletters import WINDOW, Look, Receive
-from worker.cli.deadqueue import at_the_queue, say, this_tool, worn_text
+from worker.cli.deadqueue import say, this_tool, worn_text
 from worker.config import Settings
 from worker.core.errors import QueueMissing
 from worker.journalports import Holders
+from worker.replay.reaching import at_the_queue
 
 
 def look_at(

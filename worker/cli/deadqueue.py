@@ -1,13 +1,12 @@
 """What the sub-commands of ``order-worker dead`` share: their options, the selection, the way to queue and journal."""
 
-import asyncio
 import getpass
 import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,27 +14,28 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.adapters.amqp.connection import Endpoint, Link
-from worker.adapters.amqp.deadletters import LIMIT_AT, DeadLetterQueue
-from worker.adapters.amqp.topology import QueueSpec, planned
 from worker.adapters.journal.memory import MEMORY
 from worker.cli.config import WIDTH
 from worker.config import Settings
-from worker.core.decode import EventSchema
-from worker.core.errors import ConnectionLost, UsageError
+from worker.core.audit import Action, Deed, Outcome
+from worker.core.errors import JournalUnavailable, UsageError
+from worker.core.excerpt import excerpt
 from worker.core.history import Sought
 from worker.core.span import moment_us
 from worker.core.times import format_time
-from worker.journalports import Holders
+from worker.journalports import AuditTrail
 from worker.ports import wall_us
+from worker.replay.reaching import worn_words
 
-WAIT_S = 30.0
 MOST_GIVEN = 1000
 """Orders and message ids of one selection."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Worn = Annotated[bool, typer.Option("--yes", help="Look even if the queue may drop messages that were seen too often.")]
 OfReason = Annotated[str | None, typer.Option("--reason", metavar="R", help="Only this reason, as `list` prints it.")]
+OfDetail = Annotated[
+    str | None, typer.Option("--detail", metavar="TEXT", help="Only with this detail, as `list --by detail` prints it.")
+]
 Orders = Annotated[list[int] | None, typer.Option("--order", metavar="ID", help="Only this order. Repeatable.")]
 MessageIds = Annotated[
     list[str] | None,
@@ -57,6 +57,7 @@ class Given:
 
     queue: str | None = None
     reason: str | None = None
+    detail: str | None = None
     orders: Sequence[int] | None = None
     message_ids: Sequence[str] | None = None
     since: str | None = None
@@ -70,6 +71,7 @@ class Given:
         return Sought(
             queue=self.queue or settings.dead_letter_queue,
             reason=self.reason,
+            detail=self.detail,
             order_ids=tuple(self.orders or ()),
             message_ids=tuple(self.message_ids or ()),
             since_us=None if self.since is None else moment_us(self.since, now_us=now_us),
@@ -81,6 +83,7 @@ def options_of(sought: Sought) -> list[str]:
     """The options that mean the same, with points in time instead of spans."""
     pairs: list[tuple[str, object]] = [
         ("--reason", sought.reason),
+        ("--detail", sought.detail),
         *(("--order", each) for each in sought.order_ids),
         *(("--message-id", each) for each in sought.message_ids),
         ("--since", None if sought.since_us is None else format_time(sought.since_us)),
@@ -98,37 +101,6 @@ def this_tool(command: str) -> str:
     return f"{user}@{socket.gethostname()}, order-worker dead {command}, process {os.getpid()}"
 
 
-@asynccontextmanager
-async def at_the_queue(
-    settings: Settings, queue: str, *, holders: Holders | None = None, wait_s: float = WAIT_S
-) -> AsyncIterator[DeadLetterQueue]:
-    """The queue, connected. ConnectionLost where there is no broker within ``wait_s``."""
-    broker = settings.broker
-    link = Link(Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s), name="order-worker dead")
-    try:
-        try:
-            async with asyncio.timeout(wait_s):
-                await link.get()
-        except TimeoutError:
-            raise ConnectionLost(f"no broker within {wait_s:g} s") from None
-        yield DeadLetterQueue(link, _spec(settings, queue), holders=holders)
-    finally:
-        await link.close()
-
-
-def _spec(settings: Settings, queue: str) -> QueueSpec:
-    """The queue as we would declare it: only one that is so is known to have our delivery limit."""
-    plan = planned(settings.broker)
-    ours = next(each for each in plan.queues if each.name == plan.dead_queue)
-    return QueueSpec(name=queue, arguments=ours.arguments)
-
-
-def schema_of(settings: Settings) -> EventSchema:
-    """How events are read."""
-    event = settings.event
-    return EventSchema(event.extra_fields, event.ignore_fields, event.max_clock_skew_s)
-
-
 def durable(settings: Settings) -> str:
     """The journal's URL. Raises UsageError where it keeps nothing."""
     if settings.journal_url == MEMORY:
@@ -141,11 +113,20 @@ def durable(settings: Settings) -> str:
 
 def worn_text(queue: str, deliveries: int) -> str:
     """Why looking was refused, and what to do."""
-    return (
-        f"stopped: a message of {queue!r} was handed out {deliveries} times before, and the queue is not declared "
-        "as ours: its delivery limit may be 20, and beyond it the broker drops. Each look costs one, this one did "
-        f"too. From {LIMIT_AT} on --yes is needed; `rabbitmqctl list_queues name arguments policy` shows the limit"
+    limit = "`rabbitmqctl list_queues name arguments policy` shows the limit"
+    return f"{worn_words(queue, deliveries)} --yes is needed; {limit}"
+
+
+async def note(
+    trail: AuditTrail, action: Action, outcome: Outcome, target: str, *, detail: str = "", count: int | None = None
+) -> None:
+    """Put down in the audit what was done from this command line; the command's own end does not depend on it."""
+    by = this_tool(action.value).partition(",")[0]
+    deed = Deed(
+        at_us=wall_us(), by=by, action=action, outcome=outcome, target=target, detail=excerpt(detail), count=count
     )
+    with suppress(JournalUnavailable):
+        await trail.note(deed)
 
 
 # -- what people see --------------------------------------------------------------------------------------------------

@@ -19,30 +19,32 @@ from worker.cli.deadqueue import (
     AsJson,
     Given,
     MessageIds,
+    OfDetail,
     OfReason,
     Orders,
     Queue,
     Since,
     Until,
     Worn,
-    at_the_queue,
     durable,
+    note,
     options_of,
     print_json,
     print_table,
     say,
-    schema_of,
     shown_progress,
     this_tool,
     worn_text,
 )
 from worker.config import Settings
+from worker.core.audit import Action, Outcome
 from worker.core.errors import QueueWorn
 from worker.core.history import GroupBy, Sought, Tally
 from worker.core.times import format_time
 from worker.deadletters import LetterSink, Selection, Synced, Taken
 from worker.exportfile import DiscardFile, ExportFile
 from worker.ports import Taking, wall_us
+from worker.replay.reaching import at_the_queue, schema_of
 
 STDOUT = "-"
 MOST_ROWS = 1000
@@ -81,6 +83,7 @@ def export(
     target: Target,
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     message_id: MessageIds = None,
     since: Since = None,
@@ -91,7 +94,9 @@ def export(
 ) -> None:
     """Write dead letters to a file, oldest first, and leave the queue as it was. The file has everything of them."""
     settings = start()
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     sought = given.sought(settings)
     done = asyncio.run(_export(settings, sought, target, force=force, worn_too=yes))
     say(f"{done.chosen} of {done.looked} dead letters exported; everything is back in its place")
@@ -101,6 +106,7 @@ def export(
 def discard(
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     message_id: MessageIds = None,
     since: Since = None,
@@ -117,7 +123,9 @@ def discard(
     """
     settings = start()
     durable(settings)
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     sought = given.sought(settings)
     if not yes:
         _print_plan(sought, asyncio.run(_plan(settings, sought)), to_file=to_file, as_json=as_json)
@@ -154,7 +162,9 @@ async def _export(settings: Settings, sought: Sought, target: str, *, force: boo
         ):
             index = None if settings.journal_url == MEMORY else journal
             selection = Selection(sought, schema_of(settings), index=index)
-            return await deadletters.export(taking, selection, sink, progress=shown_progress())
+            done = await deadletters.export(taking, selection, sink, progress=shown_progress())
+            await note(journal, Action.EXPORT, Outcome.DONE, shlex.join(options_of(sought)), count=done.chosen)
+            return done
 
 
 async def _discard(settings: Settings, sought: Sought, path: Path, *, worn_too: bool) -> Taken:
@@ -164,9 +174,11 @@ async def _discard(settings: Settings, sought: Sought, path: Path, *, worn_too: 
             _taking(settings, sought.queue, journal, command="discard", worn_too=worn_too) as taking,
         ):
             selection = Selection(sought, schema_of(settings), index=journal)
-            return await deadletters.discard(
+            done = await deadletters.discard(
                 taking, selection, sink, journal, by=this_tool("discard"), progress=shown_progress()
             )
+            await note(journal, Action.DISCARD, Outcome.DONE, shlex.join(options_of(sought)), count=done.chosen)
+            return done
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ COMMANDS = {
         "worker.cli.dead", "dead", "The dead letters: why and since when; plan and carry out replays, export, discard."
     ),
     "order": Entry("worker.cli.order", "order", "What happened to one order, event by event."),
+    "console": Entry("worker.cli.console", "console", "The dead letters, replays and orders in a browser."),
     "journal": Entry("worker.cli.journal", "journal", "Upgrade the journal's tables; forget what is old."),
     "check": Entry(
         "worker.cli.check", "check", "Look at broker, OAuth and GraphQL: what would break, and what to do about it."

@@ -9,8 +9,8 @@ import typer
 
 from worker.adapters.journal.opening import checked_journal
 from worker.cli.config import start
-from worker.cli.deadqueue import AsJson, Given, MessageIds, OfReason, Orders, Queue, Since, Until, durable
-from worker.cli.replayrun import carry_out, plan_it, sought_replay, write_planned
+from worker.cli.deadqueue import AsJson, Given, MessageIds, OfDetail, OfReason, Orders, Queue, Since, Until, durable
+from worker.cli.replayrun import carry_out, planned, sought_replay, write_planned
 from worker.cli.replayview import print_outcome, print_plan, print_status
 from worker.config import Settings
 from worker.core.errors import UsageError
@@ -20,6 +20,7 @@ from worker.replay.books import State
 from worker.replay.care import Ended
 from worker.replay.executing import Result
 from worker.replay.filing import LetterFile
+from worker.replay.reaching import home_of
 
 Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, the oldest of the index first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Carry it out; without it nothing is moved.")]
@@ -83,6 +84,7 @@ class Tempo:
 def replay(
     *,
     reason: OfReason = None,
+    detail: OfDetail = None,
     order: Orders = None,
     since: Since = None,
     until: Until = None,
@@ -115,7 +117,9 @@ def replay(
     """
     settings = start()
     url = durable(settings)
-    given = Given(queue=queue, reason=reason, orders=order, message_ids=message_id, since=since, until=until)
+    given = Given(
+        queue=queue, reason=reason, detail=detail, orders=order, message_ids=message_id, since=since, until=until
+    )
     tempo = Tempo(rate=rate, canary=canary, canary_wait=canary_wait, max_failures=max_failures)
     named = [each for each in (plan, resume, status) if each is not None]
     selecting = any((given != Given(), limit, set_, allow_terminal, keep_superseded, exchange, routing_key))
@@ -132,7 +136,7 @@ def replay(
     else:
         options = tempo.applied_to(
             Options(
-                exchange=exchange if exchange is not None else _home(settings, queue),
+                exchange=exchange if exchange is not None else home_of(settings, queue),
                 routing_key=routing_key,
                 limit=limit,
                 edits=tuple(set_ or ()),
@@ -156,13 +160,8 @@ def _rate(text: str) -> float:
 
 def _selection(given: Given, settings: Settings) -> dict[str, Any]:
     sought = given.sought(settings)
-    names = ("queue", "reason", "order_ids", "message_ids", "since_us", "until_us")
+    names = ("queue", "reason", "detail", "order_ids", "message_ids", "since_us", "until_us")
     return {name: getattr(sought, name) for name in names}
-
-
-def _home(settings: Settings, queue: str | None) -> str | None:
-    """Copies out of our own queue go where retries go; those of others' queues where their producers sent them."""
-    return settings.queue if queue in (None, settings.dead_letter_queue) else None
 
 
 async def _status(url: str, replay_id: str, *, as_json: bool) -> None:
@@ -174,7 +173,7 @@ async def _plan(
     settings: Settings, url: str, options: Options, *, yes: bool, to_file: Path | None, as_json: bool
 ) -> None:
     async with checked_journal(url) as journal:
-        plan = await plan_it(journal, settings, options)
+        plan = await planned(journal, settings, options)
         if to_file is not None:
             await write_planned(journal, settings, plan.replay, to_file)
         if not yes:
@@ -182,9 +181,9 @@ async def _plan(
             return
         if not as_json:
             print_plan(plan, as_json=False, going_on=True)
-        planned = replace(plan.replay, state=State.PLANNED)
-        result = await carry_out(journal, settings, planned, options)
-        await print_outcome(journal, planned, result, plan=plan, as_json=as_json)
+        begun = replace(plan.replay, state=State.PLANNED)
+        result = await carry_out(journal, settings, begun, options)
+        await print_outcome(journal, begun, result, plan=plan, as_json=as_json)
     _leave(result)
 
 

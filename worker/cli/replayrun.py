@@ -1,41 +1,32 @@
 """Planning and carrying out a replay from the command line: what it works with, Ctrl-C, and how far it is."""
 
 import asyncio
-import secrets
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from worker.adapters.amqp.connection import Endpoint, Link
-from worker.adapters.amqp.publisher import Publisher
-from worker.cli.deadqueue import at_the_queue, say, schema_of, this_tool
+from worker.cli.deadqueue import note, say, this_tool
 from worker.config import Settings
-from worker.core.decode import EventSchema
-from worker.core.edits import Edits, parse_edits
+from worker.core.audit import Action, Outcome
 from worker.core.errors import JournalUnavailable, UsageError
-from worker.core.fields import INT64_MAX
-from worker.core.forecast import Grounds
 from worker.core.history import ItemState, Replay
-from worker.core.replayoptions import Options, replay_id
-from worker.core.times import format_time
+from worker.core.replayoptions import Options
 from worker.exportfile import ExportFile
-from worker.ports import wall_us
-from worker.replay.books import Books, State
-from worker.replay.bringing import FileExecution
-from worker.replay.executing import Execution, Result, Tools
-from worker.replay.filing import LetterFile, export_planned, plan_file
-from worker.replay.judging import Preparing
-from worker.replay.planning import Plan, make_plan
+from worker.replay.books import Books
+from worker.replay.care import Ended
+from worker.replay.executing import Execution, Result
+from worker.replay.filing import export_planned
+from worker.replay.planning import Plan
+from worker.replay.reaching import at_the_queue
+from worker.replay.running import plan_it, ready_to_run
 
 LOOK_EVERY_S = 1.0
-_SALT = "abcdefghijkmnpqrstuvwxyz23456789"
-"""Nothing that looks like something else."""
+_OUTCOMES = {Ended.DONE: Outcome.DONE, Ended.STOPPED: Outcome.STOPPED}
 
 
 async def sought_replay(books: Books, name: str) -> Replay:
@@ -46,26 +37,9 @@ async def sought_replay(books: Books, name: str) -> Replay:
     return found
 
 
-async def plan_it(books: Books, settings: Settings, options: Options) -> Plan:
-    """Plan it, under a new id. Raises UsageError for edits that cannot be."""
-    schema = schema_of(settings)
-    edits = parse_edits(options.edits, schema.changes)
-    now_us = wall_us()
-    salt = "".join(secrets.choice(_SALT) for _ in range(4))
-    planned = Replay(
-        replay_id=replay_id(format_time(now_us), salt),
-        queue=options.queue,
-        author=this_tool("replay").partition(",")[0],
-        options=options.to_json(),
-        state=State.PLANNING,
-        created_us=now_us,
-        changed_us=now_us,
-    )
-    grounds = (await _grounds(books, settings))()
-    if options.file is not None:
-        preparing = _preparing(schema, planned, options, edits)
-        return await plan_file(books, planned, LetterFile(Path(options.file)), preparing, grounds=grounds)
-    return await make_plan(books, planned, grounds=grounds, edits=edits, wall_us=now_us)
+async def planned(books: Books, settings: Settings, options: Options) -> Plan:
+    """Plan it, by whoever runs this. Raises UsageError for edits that cannot be."""
+    return await plan_it(books, settings, options, author=this_tool("replay").partition(",")[0])
 
 
 async def write_planned(books: Books, settings: Settings, replay: Replay, path: Path) -> None:
@@ -81,60 +55,16 @@ async def write_planned(books: Books, settings: Settings, replay: Replay, path: 
 
 async def carry_out(books: Books, settings: Settings, replay: Replay, options: Options) -> Result:
     """Carry a plan out, as far as it goes. Raises QueueUnusable, BrokerRefused, ConnectionLost (at the beginning)."""
-    schema = schema_of(settings)
-    edits = parse_edits(options.edits, schema.changes)
-    file = _same_file(options)
     states = Counter(await books.states(replay.replay_id))
-    grounds = await _grounds(books, settings)
-    async with at_the_queue(settings, options.queue, holders=books) as queue, _publisher(settings) as outlet:
-        with _told(states) as told:
-            tools = Tools(
-                books=books, queue=queue, outlet=outlet, grounds=grounds, holder=this_tool("replay"), told=told.count
-            )
-            preparing = _preparing(schema, replay, options, edits)
-            if file is None:
-                execution = Execution(replay, preparing, tools)
-            else:
-                execution = FileExecution(replay, preparing, tools, file=file)
+    with _told(states) as told:
+        ready = ready_to_run(books, settings, replay, options, holder=this_tool("replay"), told=told.count)
+        async with ready as execution:
+            await note(books, Action.REPLAY, Outcome.BEGUN, replay.replay_id)
             with _signals(execution):
-                return await _watched(execution, books, replay.replay_id, told)
-
-
-def _same_file(options: Options) -> LetterFile | None:
-    """The file that the replay was planned with. UsageError where it is another by now."""
-    if options.file is None:
-        return None
-    file = LetterFile(Path(options.file))
-    if file.digest() != options.digest:
-        raise UsageError(f"{file.path} was changed since this replay was planned: put it back, or plan anew")
-    return file
-
-
-def _preparing(schema: EventSchema, replay: Replay, options: Options, edits: Edits) -> Preparing:
-    return Preparing(
-        schema=schema, replay_id=replay.replay_id, created_us=replay.created_us, options=options, edits=edits
-    )
-
-
-async def _grounds(books: Books, settings: Settings) -> Callable[[], Grounds]:
-    """The rules that the worker goes by, at the moment of asking."""
-    event, horizon_us = settings.event, await books.horizon_us()
-    base = Grounds(terminal=event.terminal_statuses, latest_us=INT64_MAX, horizon_us=horizon_us, allowed=event.allowed)
-    ahead_us = round(event.max_clock_skew_s * 1_000_000)
-    return lambda: replace(base, latest_us=wall_us() + ahead_us)
-
-
-@asynccontextmanager
-async def _publisher(settings: Settings) -> AsyncIterator[Publisher]:
-    """On a connection of its own: under a memory alarm the broker stops reading from those that publish."""
-    broker = settings.broker
-    link = Link(Endpoint(urls=broker.urls, heartbeat_s=broker.heartbeat_s), name="order-worker replay")
-    publisher = Publisher(link)
-    try:
-        yield publisher
-    finally:
-        await publisher.close()
-        await link.close()
+                result = await _watched(execution, books, replay.replay_id, told)
+            outcome = _OUTCOMES.get(result.ended, Outcome.FAILED)
+            await note(books, Action.REPLAY, outcome, replay.replay_id, detail=result.detail, count=told.done)
+            return result
 
 
 @contextmanager
@@ -167,7 +97,7 @@ class Told:
     def __init__(self, states: Counter[ItemState], bar: Progress | None) -> None:
         self._states = states
         self._total = sum(states.values())
-        self._tenth = self._done * 10 // self._total if self._total else 0
+        self._tenth = self.done * 10 // self._total if self._total else 0
         self._bar = bar
         self._task = None if bar is None else bar.add_task("replay", total=self._total, fates="")
 
@@ -181,9 +111,9 @@ class Told:
         self._states[state] += count
         self._states[ItemState.PLANNED] -= count
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
-        elif self._total and self._done * 10 // self._total > self._tenth:
-            self._tenth = self._done * 10 // self._total
+            self._bar.update(self._task, completed=self.done)
+        elif self._total and self.done * 10 // self._total > self._tenth:
+            self._tenth = self.done * 10 // self._total
             say(f"{self._tenth * 10} %: {self._words()}")
 
     def fates(self, text: str) -> None:
@@ -192,7 +122,8 @@ class Told:
             self._bar.update(self._task, fates=text)
 
     @property
-    def _done(self) -> int:
+    def done(self) -> int:
+        """Messages that came to their end."""
         return self._total - max(0, self._states[ItemState.PLANNED])
 
     def _words(self) -> str:

@@ -12,7 +12,7 @@ from worker.cli.config import start
 from worker.core.errors import UsageError
 from worker.eventloop import loop_factory
 
-YOUNG_OBJECTS = 10_000
+YOUNG_OBJECTS = 50_000
 """How many new objects Python lets gather before it looks for garbage in circles; 700 if nobody says so."""
 SWITCH_S = 0.0005
 """How long a thread that has its answer from SQLite waits for a busy event loop to let it go on; 5 ms if nobody says

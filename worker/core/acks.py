@@ -25,7 +25,7 @@ is the lowest: a plan costs time for its own tags only, never for the whole wind
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 
 from msgspec import Struct
@@ -49,6 +49,11 @@ class AckLedger:
     def open_count(self) -> int:
         """How many tags the broker has handed over and not seen acknowledged; bounded by the prefetch."""
         return len(self._open)
+
+    @property
+    def open_tags(self) -> Collection[int]:
+        """The tags that the broker has handed over and not seen acknowledged; a view, not a copy."""
+        return self._open.keys()
 
     @property
     def delivered_count(self) -> int:

@@ -95,6 +95,33 @@ class History(Sequence[HistoryRow]):
     def __iter__(self) -> Iterator[HistoryRow]:
         return map(self._row, self._decided)
 
+    def columns(self) -> Mapping[str, Sequence[object]] | None:
+        """The same rows by column (``packing.py``), without making them; None where one of them is no usual row: no
+        event, no message id, or part of a replay."""
+        decided = self._decided
+        updates = [settlement.update for settlement in decided]
+        known = [update for update in updates if update is not None]
+        versions = [update.version for update in known]
+        if len(known) < len(updates) or "" in [version.message_id for version in versions]:
+            return None
+        if any("ow-replay-id" in headers for headers in [each.delivery.properties.headers for each in decided]):
+            return None
+        kinds, reasons, details = _named_all(decided)
+        return {
+            "at_us": [self._wall_us] * len(decided),
+            "disposition": kinds,
+            "reason": reasons,
+            "detail": details,
+            "order_id": [update.order_id for update in known],
+            "message_id": [None] * len(decided),
+            "event_id": [update.event_id for update in known],
+            "fields": [update.fields for update in known],
+            "version": versions,
+            "attempt": [update.attempt for update in known],
+            "batch_id": [settlement.batch_id for settlement in decided],
+            "worker": [self._worker] * len(decided),
+        }
+
     def _row(self, settlement: Settlement) -> HistoryRow:
         return _row(settlement, wall_us=self._wall_us, worker=self._worker)
 
@@ -132,6 +159,16 @@ def _producers_id(settlement: Settlement) -> str | None:
     if settlement.update is not None:
         return settlement.update.version.message_id
     return read_history(settlement.delivery.properties.headers).message_id
+
+
+def _named_all(settlements: Sequence[Settlement]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    first = settlements[0]
+    if all(settlement.disposition is first.disposition for settlement in settlements):  # as nearly always
+        kind, reason, detail = _named(first)
+        count = len(settlements)
+        return [kind] * count, [reason] * count, [detail] * count
+    kinds, reasons, details = zip(*map(_named, settlements), strict=True)
+    return kinds, reasons, details
 
 
 def _named(settlement: Settlement) -> tuple[str, str, str]:

@@ -31,6 +31,9 @@ from worker.core.model import Update
 from worker.core.partition import LostGenerations
 from worker.core.urgent import Urgent
 
+PATIENCE = 2
+"""Lingers that a batch which is not full waits for each call in flight."""
+
 
 class Coalescer:
     """Owns every update between its decoding and its settlement. Bounds: ``max_batch`` entries, ``max_bytes``,
@@ -66,10 +69,10 @@ class Coalescer:
 
     def add_all(self, updates: Iterable[Update], now: float) -> None:
         """Buffer updates that came together, in their order."""
-        lanes, ready = self._lanes, self._ready
+        lanes, ready, milestones = self._lanes, self._ready, self._milestones
         for update in updates:
             order_id = update.order_id
-            if order_id in lanes or self._milestones:
+            if order_id in lanes or update.fields.get("status") in milestones:
                 self.add(update, now)
                 continue
             # Nothing else is known of the order: the straight line of the usual case.
@@ -112,8 +115,8 @@ class Coalescer:
     def pop_ready(self, now: float, in_flight: int = 0) -> Batch | None:
         """The next batch that should leave now, or None. Call it only when a call can start.
 
-        A batch that is not full waits one linger longer for every call that is ``in_flight``: under load one fuller
-        call is worth more than one more call, and an idle worker loses nothing.
+        At an idle worker nothing waits. While calls are in flight a batch that is not full waits for them to end, but
+        no longer than ``PATIENCE`` lingers for each: under load one fuller call is worth more than one more call.
         """
         if self._urgent and (batch := self._urgent.pop(now)) is not None:
             return self._started(batch)
@@ -153,7 +156,7 @@ class Coalescer:
         return FlushReason.LINGER if now >= self._patience_until(in_flight) else None
 
     def _patience_until(self, in_flight: int) -> float:
-        return self._oldest_since() + self._linger_s * (1 + in_flight)
+        return self._oldest_since() + self._linger_s * PATIENCE * in_flight
 
     def _take(self, most: int, reason: FlushReason) -> Batch:
         entries: list[Entry] = []

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from worker.core.budget import TURN_S
 from worker.core.settings import Others
@@ -27,6 +28,7 @@ def conflicts(values: Mapping[str, Any]) -> list[Conflict]:
         admin_conflicts,
         partition_conflicts,
         go_live_conflicts,
+        console_conflicts,
     )
     return [conflict for check in checks for conflict in check(**values)]
 
@@ -162,6 +164,45 @@ def go_live_conflicts(*, allow_orders: Collection[int], others: Others, **_other
             ("allow_orders", "others"),
             "others says what becomes of orders that are not allowed, but without a list all are; name the orders, or "
             "leave both out to send all of them",
+        )
+
+
+def console_conflicts(
+    *,
+    console_host: str,
+    console_url: str,
+    console_tokens_file: str,
+    console_proxy_header: str,
+    console_proxy_from: Collection[str],
+    **_others: object,
+) -> Iterator[Conflict]:
+    """Whoever can reach the console and may use it can move messages."""
+    if not is_loopback(console_host) and not console_tokens_file and not console_proxy_header:
+        yield Conflict(
+            ("console_host", "console_tokens_file", "console_proxy_header"),
+            f"anybody who reaches {console_host} could replay and discard messages; have people log in, or listen on "
+            "127.0.0.1",
+        )
+    shown = urlsplit(console_url).hostname or ""
+    if console_url and not is_loopback(shown) and not console_tokens_file and not console_proxy_header:
+        yield Conflict(
+            ("console_url", "console_tokens_file", "console_proxy_header"),
+            f"whoever reaches {shown} comes through a proxy on this machine and would count as somebody at it; have "
+            "people log in, or leave the address out",
+        )
+    if not is_loopback(console_host) and not console_url:
+        yield Conflict(
+            ("console_host", "console_url"),
+            "a console that others reach answers only to the address that people type; say which (https, at a proxy)",
+        )
+    if bool(console_proxy_header) != bool(console_proxy_from):
+        yield Conflict(
+            ("console_proxy_header", "console_proxy_from"),
+            "a header is only believed from addresses that are named: set both, or neither",
+        )
+    if console_url.startswith("http:") and not is_loopback(shown):
+        yield Conflict(
+            ("console_url",), "tokens and cookies would cross the network unencrypted; use https (at a reverse proxy)"
         )
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from worker.core.headers import History, message_id_of, read_history
-from worker.core.history import DAY_US, GroupBy
+from worker.core.history import DAY_US, HOUR_US, GroupBy
 from worker.core.model import Delivery
 from worker.core.tablejson import to_json
 from worker.core.times import micros_of
@@ -179,7 +179,11 @@ class Groups:
         match self._by:
             case GroupBy.REASON:
                 return letter.reason
+            case GroupBy.DETAIL:
+                return letter.detail
             case GroupBy.ORDER:
                 return letter.order_id
             case GroupBy.DAY:
                 return None if letter.failed_us is None else letter.failed_us // DAY_US
+            case GroupBy.HOUR:
+                return None if letter.failed_us is None else letter.failed_us // HOUR_US

@@ -15,6 +15,7 @@ channel delivered for the first time, newer than all before it. If JSON repeats 
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
@@ -23,7 +24,7 @@ from msgspec import UNSET, Meta, UnsetType
 from worker.core import refusal
 from worker.core.fields import INT64_MAX, INT64_MIN, MAX_BODY_BYTES, MAX_DEPTH, Kind, changeable_fields, ignored_fields
 from worker.core.headers import message_id_of, read_history
-from worker.core.model import Dead, Delivery, Properties, Reason, Scalar, Update, Version
+from worker.core.model import Dead, Delivery, Properties, Reason, Update, Version
 from worker.core.times import LATEST_US, micros_of, parse_time
 
 _CLOUD_EVENT: Final = "application/cloudevents+json"
@@ -81,7 +82,9 @@ class EventSchema:
         self.max_clock_skew_s: Final = max_clock_skew_s
         self._max_ahead_us = max_clock_skew_s * 1_000_000
         # Attributes have names of our own: a field to ignore need not be a Python identifier.
-        self._attributes = tuple((f"change_{number}", name) for number, name in enumerate(self.changes))
+        self._names = tuple(self.changes)
+        self._attributes = tuple((f"change_{number}", name) for number, name in enumerate(self._names))
+        self._values_of: Callable[[_Event], tuple[Any, ...]] = attrgetter(*(each for each, _ in self._attributes))
         event = self._event_type()
         envelope = msgspec.defstruct("Envelope", [("data", event)], bases=(_Envelope,), kw_only=True)
         self._decode_event = cast("Callable[[bytes], _Event]", msgspec.json.Decoder(event).decode)
@@ -103,11 +106,11 @@ class EventSchema:
         except _UNREADABLE:
             return self._refuse(delivery, cloud=cloud)
 
-        fields: dict[str, Scalar] = {}
-        for attribute, name in self._attributes:
-            value = getattr(event, attribute)
-            if value is not UNSET:
-                fields[name] = value
+        values = self._values_of(event)
+        if UNSET in values:
+            fields = {name: value for name, value in zip(self._names, values, strict=True) if value is not UNSET}
+        else:
+            fields = dict(zip(self._names, values, strict=True))
         if not fields:
             return _invalid(refusal.nothing_to_change(self.changes, cloud=cloud))
 

@@ -89,7 +89,7 @@ def _barred(order_id: int, grounds: Grounds) -> Forecast | None:
 def _judged(fields: Fields, version: Version, values: Values | None, grounds: Grounds) -> Forecast:
     if not values:
         return _APPLIES if version.time_us >= grounds.horizon_us else _too_old(version, grounds)
-    reason = standing_of(fields, version, {name: known for name, (known, _) in values.items()})
+    reason = standing_of(fields, version, values)
     if reason is not None:
         duplicate = reason is AckReason.DUPLICATE
         return Forecast(kind=Kind.SUPERSEDED, detail=_by_what(fields, values, duplicate=duplicate), duplicate=duplicate)

@@ -89,6 +89,7 @@ class Sought:
 
     queue: str
     reason: str | None = None
+    detail: str | None = None
     order_ids: tuple[int, ...] = ()
     message_ids: tuple[str, ...] = ()
     since_us: int | None = None
@@ -100,6 +101,7 @@ class Sought:
         return (
             (letter.queue, letter.state) == (self.queue, self.state)
             and (self.reason is None or letter.reason == self.reason)
+            and (self.detail is None or letter.detail == self.detail)
             and (not self.order_ids or letter.order_id in self.order_ids)
             and (not self.message_ids or not {letter.message_id, letter.copy_id}.isdisjoint(self.message_ids))
             and (self.since_us is None or letter.failed_us >= self.since_us)
@@ -108,19 +110,22 @@ class Sought:
 
 
 class GroupBy(StrEnum):
-    """What letters are counted by. A day is one of UTC, as its number since 1970."""
+    """What letters are counted by. A day or an hour is one of UTC, as its number since 1970."""
 
     REASON = "reason"
+    DETAIL = "detail"
     ORDER = "order"
     DAY = "day"
+    HOUR = "hour"
 
 
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Tally:
-    """The letters of one reason, order or day: how many, first and last failure, and the detail of the latest row."""
+    """The letters of one group: how many, first and last failure, and the detail of the latest row."""
 
     key: str | int | None
     count: int

@@ -4,15 +4,18 @@ Everything here raises ValueError with a text that a person can act on. The text
 address may hold a password.
 """
 
+import ipaddress
+import re
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from worker.core.errors import UsageError
 from worker.core.fields import KNOWN_FIELDS, changeable_fields, ignored_fields
 
 V = TypeVar("V")
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 
 def items(text: str) -> tuple[str, ...]:
@@ -68,6 +71,32 @@ def management_url(text: str) -> str:
     if text:
         _split(text, ("http", "https"), "the address")
     return text
+
+
+def console_url(text: str) -> str:
+    """Scheme, host and port that people type; empty means that of the listening address."""
+    if text:
+        parts = _split(text, ("http", "https"), "the address")
+        if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("the address must be only http:// or https:// with host and port")
+    return text.rstrip("/")
+
+
+def header_name(text: str) -> str:
+    """The name of an HTTP header (RFC 9110, 5.6.2); empty means none."""
+    if text and _TOKEN.fullmatch(text) is None:
+        raise ValueError("is no name of a header, such as X-Forwarded-User")
+    return text
+
+
+def networks(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Addresses and networks, such as 127.0.0.1 and 10.0.0.0/8."""
+    for each in given:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError:
+            raise ValueError(f"{each!r} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from None
+    return given
 
 
 def journal_url(text: str) -> str:

@@ -9,7 +9,7 @@ from worker.core.history import Sought
 
 CANARY_WAIT_S: Final = 300.0
 """How long the first copies may take until each has an outcome."""
-_RATE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(?:/([sm]))?")
+_RATE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(?:/([sm]))?")
 _PER: Final = {None: 1.0, "s": 1.0, "m": 60.0}
 
 
@@ -26,6 +26,7 @@ class Options:
     exchange: str | None = None
     routing_key: str | None = None
     reason: str | None = None
+    detail: str | None = None
     order_ids: tuple[int, ...] = ()
     message_ids: tuple[str, ...] = ()
     since_us: int | None = None
@@ -47,6 +48,7 @@ class Options:
         return Sought(
             queue=self.queue,
             reason=self.reason,
+            detail=self.detail,
             order_ids=self.order_ids,
             message_ids=self.message_ids,
             since_us=self.since_us,
@@ -92,5 +94,5 @@ def replay_id(now: str, salt: str) -> str:
 
 def selected(options: Options) -> dict[str, Any]:
     """Which letters, for people: only what narrows the selection."""
-    names = ("reason", "order_ids", "message_ids", "since_us", "until_us", "limit")
+    names = ("reason", "detail", "order_ids", "message_ids", "since_us", "until_us", "limit")
     return {name: value for name, value in asdict(options).items() if name in names and value not in (None, ())}

@@ -10,7 +10,7 @@ from worker.core.journal import OrderRow, Values
 from worker.core.model import ACKS, AckReason, Dead, Fields, Scalar, Settlement, Update, Version
 from worker.core.terminal import STATUS, barred
 from worker.core.verdict import Item, ItemVerdict, Judgement
-from worker.core.versions import Applied, by_version, standing, unsent
+from worker.core.versions import by_version, standing, unsent
 
 CONFIRMED = (Item.APPLIED, Item.REMAPPED)
 NOTHING = OrderRow(values={}, revision=0)
@@ -59,7 +59,7 @@ def request_of(
             request.entries.append(entry)
         else:
             request.covered.append(entry)
-            request.settlements += _acknowledged(batch, entry, row.versions)
+            request.settlements += _acknowledged(batch, entry, values)
     return request
 
 
@@ -96,11 +96,11 @@ def values_of(row: OrderRow) -> dict[str, Scalar]:
     return {name: value for name, (_, value) in row.values.items()}
 
 
-def _acknowledged(batch: Batch, entry: Entry, applied: Applied) -> list[Settlement]:
+def _acknowledged(batch: Batch, entry: Entry, known: Values) -> list[Settlement]:
     return [
         Settlement(
             delivery=update.delivery,
-            disposition=ACKS[standing(update, applied) or AckReason.SUPERSEDED],
+            disposition=ACKS[standing(update, known) or AckReason.SUPERSEDED],
             update=update,
             batch_id=batch.id,
         )

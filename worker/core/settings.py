@@ -161,6 +161,31 @@ class AdminSettings:
     admin_token: str = field(repr=False)
 
 
+class Payloads(StrEnum):
+    """Who sees bodies and headers of messages in the console: nobody, operators, or everybody who may log in."""
+
+    NOBODY = "nobody"
+    OPERATOR = "operator"
+    EVERYBODY = "everybody"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ConsoleSettings:
+    """Where the console listens and who may use it. ``url`` is what people type, empty: the address it listens on.
+    ``proxy_from`` are addresses and networks whose ``proxy_header`` is believed. ``workers`` are admin interfaces."""
+
+    console_host: str
+    console_port: int
+    console_url: str
+    console_tokens_file: str
+    console_proxy_header: str
+    console_proxy_from: tuple[str, ...]
+    console_operators: tuple[str, ...]
+    console_workers: tuple[str, ...]
+    console_files: str
+    payloads: Payloads
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class LogSettings:
     """How logs look. ``secrets`` are texts that must not appear in them, wherever they come from."""

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from worker.core.identity import Identity, identity
+from worker.core.journal import Values, merged
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
-
-Applied = Mapping[str, Version]
 
 
 def newest(updates: Iterable[Update]) -> dict[str, Update]:
@@ -31,7 +30,7 @@ def merge_into(winners: dict[str, Update], update: Update) -> None:
             winners[name] = update
 
 
-def unsent(winners: Mapping[str, Update], known: Mapping[str, tuple[Version, Scalar]]) -> dict[str, Scalar]:
+def unsent(winners: Mapping[str, Update], known: Values) -> dict[str, Scalar]:
     """The fields and values that are newer than what is known to be applied: exactly these may be sent."""
     news: dict[str, Scalar] = {}
     for name, update in winners.items():
@@ -59,26 +58,20 @@ class KnownVersions:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._orders: dict[int, dict[str, Version]] = {}
+        self._orders: dict[int, Values] = {}
 
-    def learn(self, applied: Mapping[int, Mapping[str, tuple[Version, Scalar]]]) -> None:
-        """Take note of what was applied and journalled."""
+    def learn(self, applied: Mapping[int, Values]) -> None:
+        """Take note of what was applied and journalled. It is kept as it is, and must not be changed."""
         orders = self._orders
-        for order_id, fields in applied.items():
-            known = orders.pop(order_id, None)
-            if known is None:
-                known = {}
-                for name, (version, _) in fields.items():
-                    known[name] = version
-            else:
-                for name, (version, _) in fields.items():
-                    if name not in known or known[name] < version:
-                        known[name] = version
+        for order_id in orders.keys() & applied.keys():
+            known = merged(orders.pop(order_id), applied[order_id])
             orders[order_id] = known
-        if len(self._orders) > self._limit:
+        for order_id, values in applied.items():
+            orders.setdefault(order_id, values)
+        if len(orders) > self._limit:
             # Some more at once: each look at what is first passes over all that was taken out before it.
-            for order_id in list(islice(self._orders, len(self._orders) - self._limit + self._limit // 20)):
-                del self._orders[order_id]
+            for order_id in list(islice(orders, len(orders) - self._limit + self._limit // 20)):
+                del orders[order_id]
 
     def standing(self, update: Update) -> AckReason | None:
         """Why there is nothing left to do for this update, or None if that is not known."""
@@ -86,19 +79,19 @@ class KnownVersions:
         return None if known is None else standing(update, known)
 
 
-def standing(update: Update, applied: Applied) -> AckReason | None:
+def standing(update: Update, known: Values) -> AckReason | None:
     """Why this update has nothing left to do, or None when one of its fields is newer than what is applied."""
-    return standing_of(update.fields, update.version, applied)
+    return standing_of(update.fields, update.version, known)
 
 
-def standing_of(fields: Fields, version: Version, applied: Applied) -> AckReason | None:
+def standing_of(fields: Fields, version: Version, known: Values) -> AckReason | None:
     """The same for fields and their version."""
     reason = AckReason.SUPERSEDED
     for name in fields:
-        known = applied.get(name)
-        if known is None or known < version:
+        applied = known.get(name)
+        if applied is None or applied[0] < version:
             return None
-        if known == version:
+        if applied[0] == version:
             reason = AckReason.DUPLICATE
     return reason
 

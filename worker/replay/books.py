@@ -3,14 +3,14 @@
 from enum import StrEnum
 from typing import Final, Protocol
 
-from worker.journalports import Archive, Holders, Ledger, LetterIndex, Replays
+from worker.journalports import Archive, AuditTrail, Holders, Ledger, LetterIndex, Pauses, Replays
 
 PAGE: Final = 1000
 """Rows asked for at a time."""
 
 
-class Books(Ledger, Archive, LetterIndex, Replays, Holders, Protocol):
-    """Everything in one: versions, history, the index of dead letters, and replays."""
+class Books(Ledger, Archive, Pauses, LetterIndex, Replays, Holders, AuditTrail, Protocol):
+    """Everything in one: versions, history, pauses, the index of dead letters, replays, and who did what."""
 
 
 class State(StrEnum):

@@ -22,6 +22,7 @@ from worker.replay.books import PAGE, Books, State
 from worker.replay.care import Care, Ended, Halted, Wait
 from worker.replay.judging import Preparing
 from worker.replay.moving import GroundsNow, Moving, Planned, Told, is_ours
+from worker.replay.planning import MOST_ALIKE
 from worker.retrying import forever
 
 log = structlog.get_logger(__name__)
@@ -29,8 +30,6 @@ log = structlog.get_logger(__name__)
 WINDOW = 500
 PATIENCE_S = 60.0
 MOST_PROBLEMS = 20
-MOST_ALIKE = 10_000
-"""Letters of a page of ids: several may have one producer's id."""
 _AWAY = (ConnectionLost, CopyFailed, JournalUnavailable)
 FINISHED = (ItemState.MOVED, ItemState.SUPERSEDED)
 

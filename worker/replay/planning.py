@@ -5,12 +5,16 @@ Reads the index page by page and keeps counts, so memory stays flat however many
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from worker.core.edits import NO_EDITS, Edits
 from worker.core.forecast import Forecast, Grounds, Tallies, forecast_letter
-from worker.core.history import IndexedLetter, Replay, ReplayItem
+from worker.core.history import IndexedLetter, ItemState, Replay, ReplayItem, Sought
 from worker.core.replayoptions import Options
 from worker.replay.books import PAGE, Books, State
+
+MOST_ALIKE: Final = 10_000
+"""Letters of a page of ids: several may have one producer's id."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -40,6 +44,23 @@ async def make_plan(books: Books, replay: Replay, *, grounds: Grounds, edits: Ed
             tallies.add(letter.reason, forecast)
     await books.turn(replay.replay_id, State.PLANNED, wall_us=wall_us)
     return Plan(replay=replay, tallies=tallies)
+
+
+async def judge_again(books: Books, replay: Replay, *, grounds: Grounds, edits: Edits = NO_EDITS) -> Tallies:
+    """What would come now of those of a plan that are still to go, from the index. JournalUnavailable."""
+    options = Options.from_json(replay.options)
+    grounds = replace(grounds, allow_terminal=options.allow_terminal)
+    tallies = Tallies()
+    after = -1
+    while items := await books.items(replay.replay_id, after=after, limit=PAGE):
+        after = items[-1].place
+        wanted = {item.copy_id for item in items if item.state is ItemState.PLANNED}
+        sought = Sought(queue=replay.queue, message_ids=tuple(wanted))
+        letters = [each for each in await books.page(sought, limit=MOST_ALIKE) if each.copy_id in wanted]
+        forecasts = await _forecasts(books, letters, grounds, edits)
+        for letter, forecast in zip(letters, forecasts, strict=True):
+            tallies.add(letter.reason, forecast)
+    return tallies
 
 
 async def _forecasts(books: Books, letters: Sequence[IndexedLetter], grounds: Grounds, edits: Edits) -> list[Forecast]:

@@ -49,10 +49,9 @@ async def standing(books: Books, replay: Replay) -> Standing:
     return Standing(replay=replay, states=states, fates=await books.fates(replay.replay_id))
 
 
-async def stories(books: Books, replay: Replay) -> AsyncIterator[Sequence[Story]]:
-    """Every message, in the order of the plan, page by page."""
-    after = -1
-    while items := await books.items(replay.replay_id, after=after, limit=PAGE):
+async def stories(books: Books, replay: Replay, *, after: int = -1, most: int = PAGE) -> AsyncIterator[Sequence[Story]]:
+    """Every message behind the place ``after``, in the order of the plan, in pages of ``most``."""
+    while items := await books.items(replay.replay_id, after=after, limit=most):
         outcomes = await books.outcomes(replay.replay_id, after=after, limit=len(items))
         letters = await _letters(books, replay.queue, [item.copy_id for item in items])
         after = items[-1].place

@@ -156,8 +156,8 @@ class Consumer:
         """Those whose delivery can still be settled, in their order."""
         if (current := self._current) is None:
             return ()
-        number, is_open = current.number, current.ledger.is_open
-        return [each for each in settlements if each.delivery.generation == number and is_open(each.delivery.tag)]
+        number, open_tags = current.number, current.ledger.open_tags
+        return [each for each in settlements if each.delivery.tag in open_tags and each.delivery.generation == number]
 
     async def acknowledge(self, generation: int, groups: Sequence[Sequence[int]]) -> bool:
         """Acknowledge these tags, each group (one entry) oldest first. False: that channel is gone, nothing was done.

@@ -7,6 +7,8 @@ property that cannot be read at all costs the message, not the connection (``Und
 
 import struct
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -50,7 +52,7 @@ def properties_of(raw: bytes) -> Properties | Undecoded:
             message_id = str(raw[at + 1 : end], "utf-8", "surrogateescape")
             at = end
         if flags & _TIMESTAMP:
-            timestamp = lenient.timestamp(raw[at : at + 8])[1]
+            timestamp = _timestamp(raw[at : at + 8])
             at += 8
         if at > len(raw):
             return _any(raw, flags)
@@ -59,6 +61,12 @@ def properties_of(raw: bytes) -> Properties | Undecoded:
     return Properties(
         content_type=content_type, delivery_mode=delivery_mode, message_id=message_id, timestamp=timestamp
     )
+
+
+@lru_cache(maxsize=64)
+def _timestamp(raw: bytes) -> datetime | int:
+    """It counts whole seconds, so the same one comes again and again."""
+    return lenient.timestamp(raw)[1]
 
 
 def _any(raw: bytes, flags: int | None) -> Properties | Undecoded:

@@ -4,14 +4,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Table, and_, delete, exists, select
 
-from worker.adapters.journal.encoding import HISTORY_TYPES, history_of
+from worker.adapters.journal.encoding import history_of
+from worker.adapters.journal.packs import prune_packs
 from worker.adapters.journal.statements import Insert
-from worker.adapters.journal.tables import history, history_new, horizon, letters, orders, replay_items, replays
+from worker.adapters.journal.tables import audit, history, horizon, letters, orders, replay_items, replays
 from worker.core.fields import INT64_MIN
 from worker.core.history import HistoryRow, LetterState
-
-_EVENT = ", ".join(HISTORY_TYPES)
-_SORT_IN = f"INSERT INTO history ({_EVENT}) SELECT {_EVENT} FROM history_new ORDER BY rowid"  # noqa: S608 - our names
 
 
 def history_page(connection: Connection, order_id: int, after: int, limit: int) -> list[tuple[int, HistoryRow]]:
@@ -21,19 +19,16 @@ def history_page(connection: Connection, order_id: int, after: int, limit: int) 
     return [(row["row_id"], history_of(row)) for row in connection.execute(statement).mappings()]
 
 
-def sort_in(connection: Connection) -> None:
-    """Move what is not sorted in yet, in the order in which it came. Whoever reads history does that first."""
-    connection.exec_driver_sql(_SORT_IN)
-    connection.execute(delete(history_new))
-
-
 def prune(connection: Connection, upsert: Insert, before_us: int, limit: int) -> int:
     """One step of forgetting; 0 when nothing older is left."""
+    packs = prune_packs(connection, before_us, limit) if connection.dialect.name == "sqlite" else 0
     return (
-        _prune_history(connection, before_us, limit)
+        packs
+        + _prune_history(connection, before_us, limit)
         + _prune_letters(connection, before_us, limit)
         + _prune_replays(connection, before_us, limit)
         + _prune_orders(connection, upsert, before_us, limit)
+        + _delete(connection, audit, audit.c.number, audit.c.at_us < before_us, limit)
     )
 
 

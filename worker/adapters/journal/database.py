@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Dialect
 
 from worker.adapters.journal.failures import Failure, kind_of, told
-from worker.adapters.journal.postgresway import PostgresPool
 from worker.adapters.journal.sqliteway import SqliteFile
 from worker.adapters.journal.ways import CommitFailed, Kind, Way
 from worker.core.backoff import full_jitter
@@ -38,8 +37,7 @@ class Database:
     def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
         self.is_sqlite = url.startswith("sqlite:")
-        way = SqliteFile if self.is_sqlite else PostgresPool
-        self._way: Way = way(url, deadline_s=deadline_s)
+        self._way = _way_to(url, deadline_s)
         self.dialect: Dialect = self._way.dialect
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -110,6 +108,15 @@ class Database:
             if kind_of(error) is Failure.OURS:
                 raise
             raise _judged(error, committing=False) from error
+
+
+def _way_to(url: str, deadline_s: float) -> Way:
+    if url.startswith("sqlite:"):
+        return SqliteFile(url, deadline_s=deadline_s)
+    # Its driver is 10 MB that SQLite has no use for.
+    from worker.adapters.journal.postgresway import PostgresPool
+
+    return PostgresPool(url, deadline_s=deadline_s)
 
 
 def _judged(error: Exception, *, committing: bool) -> Exception:

@@ -46,6 +46,7 @@ _LETTER: Final = tuple(each.name for each in fields(IndexedLetter))
 _HISTORY: Final = tuple(HistoryRow.__struct_fields__)
 _encode = msgspec.json.Encoder().encode
 _decode_values = msgspec.json.Decoder(dict[str, tuple[Version, Scalar]]).decode
+_decode_event = msgspec.json.Decoder(tuple[Version, dict[str, Scalar]]).decode
 _decode_version = msgspec.json.Decoder(Version).decode
 
 
@@ -63,16 +64,30 @@ def load_json(text: str) -> Any:
 
 
 def dump_values(values: Values) -> str:
-    """``{"status": [[time_us, sequence, first_seen_us, message_id], value]}``."""
+    """``{"status": [[time_us, sequence, first_seen_us, message_id], value]}``; where all have one version, as what a
+    single event applied, ``[version, {"status": value}]``."""
+    versions = [version for version, _ in values.values()]
+    if versions and versions.count(versions[0]) == len(versions):
+        return dump_json((versions[0], {name: value for name, (_, value) in values.items()}))
     return dump_json(values)
 
 
 def load_values(text: str) -> Values:
     """The values of a row, exactly as they were."""
     try:
-        return _decode_values(text)
+        if text.startswith("{"):
+            return _decode_values(text)
+        version, fields = _decode_event(text)
     except msgspec.DecodeError:
-        return {name: (Version(*version), value) for name, (version, value) in json.loads(text).items()}
+        return _load_values(json.loads(text))
+    return {name: (version, value) for name, value in fields.items()}
+
+
+def _load_values(found: Any) -> Values:
+    if isinstance(found, dict):
+        return {name: (Version(*version), value) for name, (version, value) in found.items()}
+    version = Version(*found[0])
+    return {name: (version, value) for name, value in found[1].items()}
 
 
 def load_version(text: str | None) -> Version | None:
@@ -87,7 +102,11 @@ def load_version(text: str | None) -> Version | None:
 
 def newest_us(values: Values) -> int | None:
     """The greatest time among the versions."""
-    return max([version.time_us for version, _ in values.values()], default=None)
+    newest: int | None = None
+    for version, _ in values.values():
+        if newest is None or version.time_us > newest:
+            newest = version.time_us
+    return newest
 
 
 def end_of_day(wall_us: int) -> int:

@@ -7,10 +7,10 @@ as it is: waiting would not mend it.
 """
 
 import sqlite3
+import sys
 from enum import Enum, auto
 from typing import Final
 
-import asyncpg
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -19,7 +19,7 @@ from worker.core.masking import mask_text
 _TRY_AGAIN: Final = frozenset({"40001", "40P01", "55P03"})  # serialisation failure, deadlock, lock not available
 _MISSING_TABLE: Final = frozenset({"42P01", "42703"})  # undefined table or column
 _BUSY: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
-_CONNECTING: Final = (OSError, TimeoutError, PoolTimeout, asyncpg.PostgresError, asyncpg.InterfaceError)
+_CONNECTING: Final = (OSError, TimeoutError, PoolTimeout)
 _WRONG_VALUE: Final = (ValueError, TypeError, OverflowError)
 _LONGEST: Final = 300
 
@@ -40,7 +40,7 @@ class Failure(Enum):
 def kind_of(error: Exception) -> Failure:
     """What this error, raised by a statement or while connecting, means."""
     if not isinstance(error, DBAPIError):
-        return Failure.AWAY if isinstance(error, _CONNECTING) else Failure.OURS
+        return Failure.AWAY if isinstance(error, _CONNECTING) or _is_asyncpgs(error) else Failure.OURS
     if error.connection_invalidated:
         return Failure.LOST
     state = str(getattr(error.orig, "sqlstate", None) or "")
@@ -54,6 +54,12 @@ def kind_of(error: Exception) -> Failure:
     # asyncpg tells of a value that it cannot encode by a ValueError below SQLAlchemy's most general class.
     ours = isinstance(error, DataError | IntegrityError | ProgrammingError) or isinstance(_root(error), _WRONG_VALUE)
     return Failure.OURS if ours else Failure.AWAY
+
+
+def _is_asyncpgs(error: Exception) -> bool:
+    """Where nobody has imported it, none of its errors can be."""
+    asyncpg = sys.modules.get("asyncpg")
+    return asyncpg is not None and isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)
 
 
 def told(error: BaseException) -> str:

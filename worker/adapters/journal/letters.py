@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Dialect, func, literal_column,
 from worker.adapters.journal.encoding import LETTER_COLUMNS, letter_columns, letter_of, storable
 from worker.adapters.journal.statements import Bulk, Insert
 from worker.adapters.journal.tables import letters
-from worker.core.history import DAY_US, GroupBy, IndexedLetter, LetterState, Sought, Tally
+from worker.core.history import DAY_US, HOUR_US, GroupBy, IndexedLetter, LetterState, Sought, Tally
 
 _c = letters.c
 
@@ -75,6 +75,8 @@ def _meant(sought: Sought) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = [_c.queue == storable(sought.queue), _c.state == sought.state.value]
     if sought.reason is not None:
         wanted.append(_c.reason == storable(sought.reason))
+    if sought.detail is not None:
+        wanted.append(_c.detail == storable(sought.detail))
     if sought.order_ids:
         wanted.append(_c.order_id.in_(sought.order_ids))
     if sought.message_ids:
@@ -91,8 +93,16 @@ def _key(by: GroupBy) -> ColumnElement[Any]:
     match by:
         case GroupBy.REASON:
             return _c.reason
+        case GroupBy.DETAIL:
+            return _c.detail
         case GroupBy.ORDER:
             return _c.order_id
         case GroupBy.DAY:
-            # Its number is a literal: PostgreSQL would take two parameters for two different expressions.
-            return _c.failed_us.op("/")(literal_column(str(DAY_US)))
+            return _number_of(DAY_US)
+        case GroupBy.HOUR:
+            return _number_of(HOUR_US)
+
+
+def _number_of(span_us: int) -> ColumnElement[Any]:
+    # The span is a literal: PostgreSQL would take two parameters for two different expressions.
+    return _c.failed_us.op("/")(literal_column(str(span_us)))

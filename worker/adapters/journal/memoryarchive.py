@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
+from worker.core.audit import Deed
 from worker.core.errors import UsageError
 from worker.core.fields import INT64_MIN
 from worker.core.history import (
     DAY_US,
+    HOUR_US,
     Fate,
     GroupBy,
     HistoryRow,
@@ -26,7 +28,7 @@ from worker.core.journal import BatchRecord
 
 ROWS_KEPT = 20_000
 """Letters, and items of one replay: the latest of each."""
-HISTORY_KEPT = 5_000
+HISTORY_KEPT = 2_000
 """History rows, about: whole batches of them, and the latest one in any case."""
 
 
@@ -36,13 +38,14 @@ class MemoryArchive:
     def __init__(self) -> None:
         self._told: deque[tuple[int, Sequence[HistoryRow]]] = deque()
         self._rows_kept = 0
-        self._last_number = 0
+        self._last_number = [0]  # one place for all that share this journal's parts
         self._letters: dict[str, IndexedLetter] = {}
         self._pauses: dict[tuple[str, str], Pause] = {}
         self._replays: dict[str, Replay] = {}
         self._plans: dict[str, dict[int, ReplayItem]] = {}
         self._seen: dict[str, int] = {}
         self._holders: dict[str, Holder] = {}
+        self._deeds: deque[Deed] = deque(maxlen=ROWS_KEPT)
 
     def _take_down(self, record: BatchRecord) -> None:
         """The rows of a batch as they are: many are made when they are looked at."""
@@ -54,8 +57,8 @@ class MemoryArchive:
 
     def _number(self, several: int = 1) -> int:
         """The first of so many numbers."""
-        self._last_number += several
-        return self._last_number - several + 1
+        self._last_number[0] += several
+        return self._last_number[0] - several + 1
 
     @property
     def _rows(self) -> Iterator[tuple[int, HistoryRow]]:
@@ -72,10 +75,7 @@ class MemoryArchive:
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """Forget old history, letters that are gone, and replays; orders are bounded in number, not by age."""
-        old = 0
-        while self._told and old < limit and self._told[0][1][0].at_us < before_us:
-            old += len(self._told.popleft()[1])
-        self._rows_kept -= old
+        old = self._forget_rows(before_us, limit)
         letters = [
             letter.copy_id
             for letter in self._letters.values()
@@ -87,7 +87,17 @@ class MemoryArchive:
         replays = [each.replay_id for each in self._replays.values() if each.changed_us < before_us]
         for replay_id in replays[:limit]:
             del self._replays[replay_id], self._plans[replay_id]
-        return old + len(letters[:limit]) + len(replays[:limit])
+        deeds = [deed for deed in self._deeds if deed.at_us < before_us][:limit]
+        for deed in deeds:
+            self._deeds.remove(deed)
+        return old + len(letters[:limit]) + len(replays[:limit]) + len(deeds)
+
+    def _forget_rows(self, before_us: int, limit: int) -> int:
+        old = {number for number, _ in islice(((n, row) for n, row in self._rows if row.at_us < before_us), limit)}
+        if old:
+            self._told = deque((number, (row,)) for number, row in self._rows if number not in old)
+            self._rows_kept = len(self._told)
+        return len(old)
 
     async def horizon_us(self) -> int:
         """No order is forgotten by age."""
@@ -234,6 +244,16 @@ class MemoryArchive:
         """Who held it last."""
         return self._holders.get(queue)
 
+    # -- audit --------------------------------------------------------------------------------------------------------
+
+    async def note(self, deed: Deed) -> None:
+        """Put down what somebody did."""
+        self._deeds.append(replace(deed, number=self._number()))
+
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """What people did, the latest first."""
+        return list(islice((deed for deed in reversed(self._deeds) if before is None or deed.number < before), limit))
+
 
 def _since(pause: Pause) -> tuple[int, str]:
     return pause.since_us, pause.kind
@@ -243,7 +263,11 @@ def _key(letter: IndexedLetter, by: GroupBy) -> str | int | None:
     match by:
         case GroupBy.REASON:
             return letter.reason
+        case GroupBy.DETAIL:
+            return letter.detail
         case GroupBy.ORDER:
             return letter.order_id
         case GroupBy.DAY:
             return letter.failed_us // DAY_US
+        case GroupBy.HOUR:
+            return letter.failed_us // HOUR_US

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from worker.adapters.journal.claiming import Claiming, Claims
 from worker.adapters.journal.database import DEADLINE_S, Database
-from worker.adapters.journal.finishing import Finishing, changes_of
+from worker.adapters.journal.finishing import Finishing, PostgresFinishing, SqliteFinishing, changes_of
 from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import BEFORE_ALL, Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
@@ -24,7 +24,8 @@ class SqlJournal(SqlArchive):
         super().__init__(Database(url, deadline_s=deadline_s))
         self._orders = Orders(self.database.dialect)
         self._claiming = Claiming(self.database.dialect)
-        self._finishing = Finishing(self.database.dialect)
+        finishing = SqliteFinishing if self.database.is_sqlite else PostgresFinishing
+        self._finishing: Finishing = finishing(self.database.dialect)
         self._claims = Claims()
         self._looked_at = BEFORE_ALL
         self._worker = worker
@@ -46,11 +47,11 @@ class SqlJournal(SqlArchive):
             kind=Kind.BRIEF if self.database.is_sqlite else Kind.SINGLE,
         )
         self._claims.note(handed)
-        return {order_id: row for order_id, (row, _) in handed.items()}
+        return {order_id: each.row for order_id, each in handed.items()}
 
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
         """Take down what came of a batch, in one transaction."""
-        changes = changes_of(self._claims, record)
+        changes = changes_of(self._claims, record, apart=self.database.is_sqlite)
         if changes is None:
             return await self.database.run(lambda connection: self._record(connection, record))
 

@@ -1,11 +1,9 @@
-"""The part of the durable journal that is for people: history, retention, pauses, letters, replays."""
+"""The part of the durable journal that is for people: history, retention, pauses, letters, replays, audit."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection
-
-from worker.adapters.journal.archive import history_page, horizon_us, prune, sort_in
+from worker.adapters.journal.archive import history_page, horizon_us, prune
+from worker.adapters.journal.audit import add_deed, deeds_page
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.letters import (
     add_letters,
@@ -16,6 +14,7 @@ from worker.adapters.journal.letters import (
     remove_unseen,
     see_letters,
 )
+from worker.adapters.journal.packs import packed_page
 from worker.adapters.journal.replays import (
     add_pause,
     add_replay,
@@ -35,6 +34,7 @@ from worker.adapters.journal.replays import (
 )
 from worker.adapters.journal.statements import insert_for
 from worker.adapters.journal.ways import Kind
+from worker.core.audit import Deed
 from worker.core.history import (
     Fate,
     GroupBy,
@@ -49,8 +49,6 @@ from worker.core.history import (
     Sought,
     Tally,
 )
-
-T = TypeVar("T")
 
 
 class SqlArchive:
@@ -67,11 +65,12 @@ class SqlArchive:
 
     async def history(self, order_id: int, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, HistoryRow]]:
         """What happened to an order."""
-        return await self._sorted(lambda on: history_page(on, order_id, after, limit))
+        page = packed_page if self.database.is_sqlite else history_page
+        return await self.database.run(lambda on: page(on, order_id, after, limit))
 
     async def prune(self, before_us: int, *, limit: int = 1000) -> int:
         """One step of forgetting, in one short transaction."""
-        return await self._sorted(lambda on: prune(on, self._insert, before_us, limit))
+        return await self.database.run(lambda on: prune(on, self._insert, before_us, limit))
 
     async def horizon_us(self) -> int:
         """Behind the newest version that was forgotten."""
@@ -138,11 +137,11 @@ class SqlArchive:
 
     async def outcomes(self, replay_id: str, *, after: int = -1, limit: int = 1000) -> Mapping[int, HistoryRow]:
         """The latest history row of the next places."""
-        return await self._sorted(lambda on: outcomes_page(on, replay_id, after, limit))
+        return await self.database.run(lambda on: outcomes_page(on, replay_id, after, limit))
 
     async def fates(self, replay_id: str) -> Mapping[Fate, int]:
         """How many of its messages met which fate last."""
-        return await self._sorted(lambda on: item_fates(on, replay_id))
+        return await self.database.run(lambda on: item_fates(on, replay_id))
 
     async def replays(self, queue: str, *, limit: int = 100) -> Sequence[Replay]:
         """The latest replays of a queue."""
@@ -164,13 +163,10 @@ class SqlArchive:
         """Who held it last."""
         return await self.database.run(lambda on: holder_of(on, queue), kind=Kind.SINGLE)
 
-    async def _sorted(self, work: Callable[[Connection], T]) -> T:
-        """With all of the history where it can be found."""
-        if not self.database.is_sqlite:
-            return await self.database.run(work)
+    async def note(self, deed: Deed) -> None:
+        """Put down what somebody did."""
+        await self.database.run(lambda on: add_deed(on, deed), kind=Kind.SINGLE)
 
-        def sorted_first(connection: Connection) -> T:
-            sort_in(connection)
-            return work(connection)
-
-        return await self.database.run(sorted_first)
+    async def deeds(self, *, before: int | None = None, limit: int = 100) -> Sequence[Deed]:
+        """What people did, the latest first."""
+        return await self.database.run(lambda on: deeds_page(on, before, limit), kind=Kind.SINGLE)

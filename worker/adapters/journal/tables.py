@@ -5,8 +5,6 @@ Times are wall clock in microseconds. What JSON holds is ASCII text (everything 
 values must come back exactly: message ids may hold NUL or lone surrogates, which PostgreSQL refuses in texts.
 """
 
-from typing import Any
-
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.types import TypeEngine
 
@@ -53,40 +51,51 @@ orders = Table(
 )
 
 
-def _event() -> list[Column[Any]]:
-    """What a history row says."""
-    return [
-        _int("order_id"),
-        _int("at_us", null=False),
-        _text("disposition", null=False),
-        _text("reason", null=False),
-        _text("message_id", null=False),
-        _text("event_id"),
-        _text("fields", null=False),
-        _text("version"),
-        Column("attempt", Integer, nullable=False),
-        _text("detail", null=False),
-        _text("batch_id", null=False),
-        _text("replay_id"),
-        _int("replay_place"),
-        _text("worker", null=False),
-        _int("status"),
-        _text("status_name"),
-    ]
-
-
 history = Table(
     "history",
     metadata,
     _serial("row_id"),
-    *_event(),
+    _int("order_id"),
+    _int("at_us", null=False),
+    _text("disposition", null=False),
+    _text("reason", null=False),
+    _text("message_id", null=False),
+    _text("event_id"),
+    _text("fields", null=False),
+    _text("version"),
+    Column("attempt", Integer, nullable=False),
+    _text("detail", null=False),
+    _text("batch_id", null=False),
+    _text("replay_id"),
+    _int("replay_place"),
+    _text("worker", null=False),
+    _int("status"),
+    _text("status_name"),
     Index("history_order", "order_id", "row_id"),
     _partial("history_replay", "replay_id", "replay_place"),
 )
 
-# Where SQLite puts history at first: a hundred orders are a hundred pages of the index above, which each commit would
-# write. ``archive.sort_in`` moves thousands of rows at a time. PostgreSQL has no use for it.
-history_new = Table("history_new", metadata, *_event())
+# Where SQLite puts history (``packs.py``); PostgreSQL has no use for these three.
+history_packs = Table(
+    "history_packs",
+    metadata,
+    _serial("first_row"),
+    _int("rows", null=False),
+    _int("at_us", null=False),
+    _text("body", null=False),
+)
+
+history_found = Table(
+    "history_found",
+    metadata,
+    _int("order_id", null=False),
+    _int("first_row", null=False),
+    PrimaryKeyConstraint("order_id", "first_row"),
+    sqlite_with_rowid=False,
+)
+
+# The orders of packs that are not in ``history_found`` yet: a JSON list.
+history_unsorted = Table("history_unsorted", metadata, _int("first_row", null=False), _text("orders", null=False))
 
 letters = Table(
     "dead_letters",
@@ -159,6 +168,19 @@ holders = Table(
     Column("queue", Text, primary_key=True),
     _text("by", null=False),
     _int("since_us", null=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    _serial("number"),
+    _int("at_us", null=False),
+    _text("by", null=False),
+    _text("action", null=False),
+    _text("outcome", null=False),
+    _text("target", null=False),
+    _text("detail", null=False),
+    _int("count"),
 )
 
 # One row: what pruning forgot.

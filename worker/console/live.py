@@ -1,0 +1,74 @@
+"""Pages that are alive: parts of them, made on the server and sent again when they change (server-sent events).
+
+Without the script, or where the stream is cut, a reload shows the same. A stream ends by itself after some minutes, so
+that whoever lost a role does not go on watching; browsers open it again, and are asked who they are.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+
+from worker.core.errors import WorkerError
+
+EVERY_S: Final = 1.0
+LONGEST_S: Final = 300.0
+QUIET_S: Final = 15.0
+"""A line that means nothing is sent so often, so that proxies do not take the stream for dead."""
+MOST_STREAMS: Final = 200
+
+Render = Callable[[], Awaitable[str | None]]
+"""The part as it is now; None: it is over, and the page should be loaded again."""
+
+
+class Streams:
+    """All that are open. ``close`` ends them, or the console would wait for its readers."""
+
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+        self.count = 0
+
+
+STREAMS: Final = web.AppKey("streams", Streams)
+
+
+async def stream(request: web.Request, render: Render, *, every_s: float = EVERY_S) -> web.StreamResponse:
+    """Send the part, and again when it changed, until it is over."""
+    streams = request.app[STREAMS]
+    if streams.count >= MOST_STREAMS:
+        raise web.HTTPServiceUnavailable(text="too many pages are watching", headers={"Retry-After": "10"})
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    await response.prepare(request)
+    streams.count += 1
+    try:
+        with suppress(ConnectionError):
+            await _feed(response, render, streams.closing, every_s)
+    finally:
+        streams.count -= 1
+    return response
+
+
+async def _feed(response: web.StreamResponse, render: Render, closing: asyncio.Event, every_s: float) -> None:
+    sent: str | None = None
+    began = quiet_since = time.monotonic()
+    while not closing.is_set() and time.monotonic() - began < LONGEST_S:
+        try:
+            part = await render()
+        except WorkerError:
+            part = sent  # what is away is shown by the next load of the page
+        if part is None:
+            await response.write(b"event: over\ndata: {}\n\n")
+            return
+        if part != sent:
+            await response.write(b"data: " + json.dumps({"html": part}).encode() + b"\n\n")
+            sent, quiet_since = part, time.monotonic()
+        elif time.monotonic() - quiet_since >= QUIET_S:
+            await response.write(b": still here\n\n")
+            quiet_since = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await closing.wait()

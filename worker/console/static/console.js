@@ -1,0 +1,77 @@
+// Everything here is a convenience: without it pages are read by reloading, and forms work as they are.
+"use strict";
+
+// Parts that are alive: the server sends them again when they change.
+for (const part of document.querySelectorAll("[data-live]")) {
+  const source = new EventSource(part.dataset.live);
+  source.onmessage = (event) => {
+    const open = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    part.innerHTML = JSON.parse(event.data).html; // escaped by the server; the page's policy allows no script in it
+    part.classList.remove("not-live");
+    if (open) part.querySelector(`a[href="${CSS.escape(open)}"]`)?.focus();
+  };
+  source.addEventListener("over", () => {
+    source.close();
+    location.reload();
+  });
+  source.onerror = () => part.classList.add("not-live");
+  addEventListener("pagehide", () => source.close());
+}
+
+// Relative times grow older.
+const units = [["s", 1e6, 120e6], ["min", 60e6, 7200e6], ["h", 3600e6, 172800e6], ["d", 86400e6, Infinity]];
+function ago(micros) {
+  const distance = Date.now() * 1000 - micros;
+  const [unit, size] = units.find(([, , above]) => Math.abs(distance) < above);
+  const span = `${Math.floor(Math.abs(distance) / size)} ${unit}`;
+  return Math.abs(distance) < 1e6 ? "now" : distance > 0 ? `${span} ago` : `in ${span}`;
+}
+setInterval(() => {
+  for (const time of document.querySelectorAll("time[data-micros]")) time.textContent = ago(Number(time.dataset.micros));
+}, 10000);
+
+// What is typed is checked by the rules of the worker.
+for (const form of document.querySelectorAll("form[data-check]")) {
+  const body = form.elements.namedItem("body");
+  const told = document.getElementById("check");
+  let timer = 0;
+  let latest = 0;
+  body.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      const number = ++latest;
+      const answer = await fetch(form.dataset.check, {
+        method: "POST",
+        headers: { "Accept": "application/json", "X-Form-Token": form.elements.namedItem("form_token").value },
+        body: new URLSearchParams(new FormData(form)),
+      }).then((response) => response.json()).catch(() => ({ problem: "the console does not answer" }));
+      if (number !== latest) return;
+      const problem = answer.ok ? "" : answer.problem || answer.error;
+      told.textContent = problem || `This is an event. A replay would: ${answer.would}${answer.detail ? ` (${answer.detail})` : ""}`;
+      told.className = `check-result ${problem ? "bad" : "good"}`;
+      if (problem) body.setAttribute("aria-invalid", "true");
+      else body.removeAttribute("aria-invalid");
+    }, 250);
+  });
+}
+
+// "/" leads to the search, wherever nothing is typed.
+addEventListener("keydown", (event) => {
+  const typing = event.target.closest?.("input, textarea, select");
+  const search = document.getElementById("search");
+  if (event.key === "/" && !typing && search && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    search.focus();
+  }
+});
+
+// A form is sent once.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", () => {
+    for (const button of form.querySelectorAll("button")) button.setAttribute("aria-disabled", "true");
+    setTimeout(() => form.querySelectorAll("button").forEach((button) => (button.disabled = true)));
+  });
+}
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
