@@ -162,12 +162,13 @@ def _producers_id(settlement: Settlement) -> str | None:
 
 
 def _named_all(settlements: Sequence[Settlement]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    first = settlements[0]
-    if all(settlement.disposition is first.disposition for settlement in settlements):  # as nearly always
-        kind, reason, detail = _named(first)
-        count = len(settlements)
-        return [kind] * count, [reason] * count, [detail] * count
-    kinds, reasons, details = zip(*map(_named, settlements), strict=True)
+    """Kinds, reasons and details. Nearly all dispositions are one of a few objects: each is looked at once."""
+    keys = [id(settlement.disposition) for settlement in settlements]
+    names = {key: _named(settlement) for key, settlement in dict(zip(keys, settlements, strict=True)).items()}
+    if len(names) == 1:
+        kind, reason, detail = names[keys[0]]
+        return [kind] * len(keys), [reason] * len(keys), [detail] * len(keys)
+    kinds, reasons, details = zip(*[names[key] for key in keys], strict=True)
     return kinds, reasons, details
 
 

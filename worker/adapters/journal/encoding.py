@@ -67,8 +67,8 @@ def dump_values(values: Values) -> str:
     """``{"status": [[time_us, sequence, first_seen_us, message_id], value]}``; where all have one version, as what a
     single event applied, ``[version, {"status": value}]``."""
     versions = [version for version, _ in values.values()]
-    if versions and versions.count(versions[0]) == len(versions):
-        return dump_json((versions[0], {name: value for name, (_, value) in values.items()}))
+    if versions and versions.count(first := versions[0]) == len(versions):
+        return dump_json((first, {name: pair[1] for name, pair in values.items()}))
     return dump_json(values)
 
 

@@ -40,7 +40,7 @@ _PRAGMAS: Final = (
     # A batch changes a page for each of its orders. SQLite's 1,000 pages (4 MB) would have every fifth batch wait for a
     # checkpoint, and its 2 MB of cache would have the pages of some thousand orders read again and again.
     "wal_autocheckpoint=8000",
-    "cache_size=-16000",
+    "cache_size=-8000",
 )
 
 
