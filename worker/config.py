@@ -178,8 +178,8 @@ class Settings(BaseSettings):
         default=0.02,
         ge=0,
         allow_inf_nan=False,
-        description="While calls are in flight, a batch that is not full waits for company: up to twice this for each "
-        "of them, in seconds. At an idle worker nothing waits.",
+        description="Longest wait of the oldest update for a fuller batch, in seconds; once more for each call in "
+        "flight. What comes alone to an idle worker does not wait.",
     )
     max_in_flight: Positive = Field(default=4, description="Most calls at a time.")
     hold_limit_s: Seconds = Field(

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import pytest
-
 from tests.builders import make_update
 from worker.core.coalesce import Coalescer
 from worker.core.entry import Batch, Entry, FlushReason
@@ -23,8 +21,8 @@ def filled(*updates: Update, at: float = 0.0, max_batch: int = 100, milestones: 
     return buffer
 
 
-def popped(buffer: Coalescer, now: float = 100.0, in_flight: int = 0) -> Batch:
-    batch = buffer.pop_ready(now, in_flight)
+def popped(buffer: Coalescer, now: float = 100.0) -> Batch:
+    batch = buffer.pop_ready(now)
     assert batch is not None
     return batch
 
@@ -71,25 +69,41 @@ def test_merged_updates_cost_the_bytes_of_their_winners() -> None:
 # -- when a batch leaves ------------------------------------------------------------------------------------------
 
 
-def test_at_an_idle_worker_nothing_lingers() -> None:
-    """There is nothing to wait for."""
+def test_an_update_leaves_after_linger() -> None:
+    """Not earlier, and the deadline says when."""
     buffer = coalescer(linger_s=0.5)
     buffer.add(make_update(1), 10.0)
 
-    assert buffer.next_deadline() == 10.0
-    assert popped(buffer, 10.0).reason is FlushReason.LINGER
+    assert buffer.pop_ready(10.4) is None
+    assert buffer.next_deadline() == 10.5
+    assert popped(buffer, 10.5).reason is FlushReason.LINGER
     assert buffer.next_deadline() is None
 
 
-@pytest.mark.parametrize("in_flight", [1, 3])
-def test_while_calls_are_in_flight_a_batch_waits_for_company(in_flight: int) -> None:
-    """Two lingers for each of them, and then it waits no longer."""
+def test_what_comes_alone_to_an_idle_worker_leaves_at_once() -> None:
+    """For as long as a linger nothing came, and nothing is out: no company is to be expected."""
     buffer = coalescer(linger_s=0.5)
-    buffer.add(make_update(1), 10.0)
+    buffer.add(make_update(1, tag=1), 10.0)
+    buffer.finish(popped(buffer, 10.5).entries[0])
+    buffer.add_all([make_update(2, tag=2)], 10.6)
 
-    assert buffer.pop_ready(9.9 + in_flight, in_flight) is None
-    assert buffer.next_deadline(in_flight) == 10.0 + in_flight
-    assert popped(buffer, 10.0 + in_flight, in_flight).reason is FlushReason.LINGER
+    assert buffer.next_deadline() == 10.6
+    assert popped(buffer, 10.6).reason is FlushReason.LINGER
+
+
+def test_what_follows_the_lone_one_waits_for_company() -> None:
+    """While its call is in flight, and afterwards too: more may come."""
+    buffer = coalescer(linger_s=0.5)
+    buffer.add(make_update(1, tag=1), 10.0)
+    popped(buffer, 10.5)
+    buffer.add(make_update(2, tag=2), 11.0)
+    assert buffer.pop_ready(11.0) is None
+    call = popped(buffer, 11.5)
+    buffer.finish(call.entries[0])
+    buffer.add(make_update(3, tag=3), 11.6)
+
+    assert buffer.next_deadline(1) == 12.6
+    assert buffer.next_deadline() == 12.1
 
 
 def test_linger_counts_from_the_first_update_of_an_entry() -> None:
@@ -98,7 +112,7 @@ def test_linger_counts_from_the_first_update_of_an_entry() -> None:
     buffer.add(make_update(1, at=1, tag=1), 10.0)
     buffer.add(make_update(1, at=2, tag=2), 10.4)
 
-    assert buffer.next_deadline(1) == 11.0
+    assert buffer.next_deadline() == 10.5
 
 
 def test_a_full_batch_leaves_at_once() -> None:
@@ -107,7 +121,7 @@ def test_a_full_batch_leaves_at_once() -> None:
     batch = popped(buffer, 0.0)
 
     assert (batch.reason, ids(batch)) == (FlushReason.SIZE, [1, 2, 3])
-    assert buffer.pop_ready(0.0, 1) is None
+    assert buffer.pop_ready(0.0) is None
     assert buffer.buffered == 2
 
 
@@ -117,7 +131,7 @@ def test_a_batch_is_bounded_in_bytes() -> None:
     buffer = coalescer(max_bytes=2 * updates[0].size + 1)
     for update in updates[:2]:
         buffer.add(update, 0.0)
-    assert buffer.pop_ready(0.0, 1) is None
+    assert buffer.pop_ready(0.0) is None
     for update in updates[2:]:
         buffer.add(update, 0.0)
 
@@ -135,7 +149,7 @@ def test_merged_away_bytes_do_not_fill_a_batch() -> None:
     for update in updates:
         buffer.add(update, 0.0)
 
-    assert buffer.pop_ready(0.0, 1) is None
+    assert buffer.pop_ready(0.0) is None
 
 
 def test_bytes_that_gathered_behind_a_call_count_when_it_is_over() -> None:
@@ -146,7 +160,7 @@ def test_bytes_that_gathered_behind_a_call_count_when_it_is_over() -> None:
     batch = popped(buffer)
     buffer.add(second, 100.0)
     buffer.add(make_update(2, tag=3), 100.0)
-    assert buffer.pop_ready(100.0, 1) is None
+    assert buffer.pop_ready(100.0) is None
     buffer.finish(batch.entries[0])
 
     assert popped(buffer, 100.0).reason is FlushReason.BYTES
@@ -163,8 +177,8 @@ def test_after_a_full_batch_the_oldest_of_the_rest_sets_the_deadline() -> None:
     popped(buffer, 3.8)
 
     assert buffer.buffered == 2
-    assert buffer.next_deadline(1) == 5.0
-    assert popped(buffer, 5.0, 1).reason is FlushReason.LINGER
+    assert buffer.next_deadline() == 4.0
+    assert popped(buffer, 4.0).reason is FlushReason.LINGER
 
 
 def test_losing_the_oldest_moves_the_deadline() -> None:
@@ -173,7 +187,7 @@ def test_losing_the_oldest_moves_the_deadline() -> None:
     buffer.add(make_update(2, tag=1, generation=2), 5.0)
     buffer.lost(1)
 
-    assert buffer.next_deadline(1) == 7.0
+    assert buffer.next_deadline() == 6.0
 
 
 def test_draining_lets_nothing_linger() -> None:
@@ -206,10 +220,10 @@ def test_an_urgent_batch_leaves_before_all_others_but_not_before_its_time() -> N
     urgent = buffer.batch((), FlushReason.RESEND)
     buffer.urge(urgent, 0.7)
 
-    assert buffer.pop_ready(0.6, 1) is None
-    assert buffer.next_deadline(1) == 0.7
-    assert popped(buffer, 1.0, 1) is urgent
-    assert ids(popped(buffer, 2.0, 1)) == [1]
+    assert buffer.pop_ready(0.6) is None
+    assert buffer.next_deadline() == 0.7
+    assert popped(buffer, 1.0) is urgent
+    assert ids(popped(buffer, 1.0)) == [1]
 
 
 def test_urge_first_overtakes_what_is_urgent() -> None:

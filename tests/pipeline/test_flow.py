@@ -21,17 +21,31 @@ def picky() -> ModelPlatform:
     return ModelPlatform(refuses_99, Refusal.PATH)
 
 
-async def test_a_lone_event_leaves_at_once(world: World) -> None:
-    """Idle worker, one event: one call, settled."""
+async def test_a_lone_event_leaves_after_linger(world: World) -> None:
+    """Idle worker, one event: linger, one call, settled."""
     await world.start()
     began = world.now
     world.publish(1, 1)
     await world.until_settled()
 
     assert world.platform.sent == [[1]]
-    assert began <= world.platform.calls[-1].began <= began + 0.005
+    assert began + 0.02 <= world.platform.calls[-1].began <= began + 0.03
     assert world.status_of(1) == 1
     assert world.fates() == {AckReason.APPLIED: 1}
+
+
+async def test_an_event_that_comes_alone_to_an_idle_worker_leaves_at_once(world: World) -> None:
+    """It is only at the start that nobody knows whether more are on their way."""
+    await world.start()
+    world.publish(1, 1)
+    await world.until_settled()
+    await world.advance(1.0)
+    began = world.now
+    world.publish(2, 1)
+    await world.until_settled()
+
+    assert world.platform.sent == [[1], [2]]
+    assert world.platform.calls[-1].began < began + 0.005
 
 
 async def test_a_full_batch_does_not_linger(world: World) -> None:
@@ -52,7 +66,7 @@ async def test_only_so_many_calls_are_in_flight_and_meanwhile_entries_merge(worl
     world.platform.gate.clear()
     for order_id in range(1, 5):
         world.publish(order_id, 1)
-        await world.advance(0.2)
+        await world.advance(0.1)
     for number in range(1, 51):
         world.publish(9, number)
         await world.advance(0.05)
@@ -67,21 +81,21 @@ async def test_only_so_many_calls_are_in_flight_and_meanwhile_entries_merge(worl
 
 
 async def test_a_batch_that_is_not_full_waits_longer_while_calls_are_in_flight(world: World) -> None:
-    """Two lingers for each of them: under load fuller calls are worth more than more calls."""
+    """One linger more for each of them: under load fuller calls are worth more than more calls."""
     await world.start()
     let_go = world.platform.hold(1, 2, 3)
     for order_id in (1, 2, 3):
         world.publish(order_id, 1)
-        await world.advance(0.09)
+        await world.advance(0.07)
     began = world.now
     world.publish(4, 1)
-    await world.advance(0.13)
+    await world.advance(0.09)
     waited_s = world.platform.calls[-1].began - began
     let_go.set()
     await world.until_settled()
 
     assert world.platform.sent == [[1], [2], [3], [4]]
-    assert 0.12 <= waited_s <= 0.125
+    assert 0.08 <= waited_s <= 0.085
 
 
 async def test_an_order_is_never_in_two_calls(world: World) -> None:

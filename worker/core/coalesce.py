@@ -22,7 +22,7 @@ itself.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 from worker.core.entry import Batch, Entry, FlushReason
@@ -30,9 +30,6 @@ from worker.core.lanes import Lane
 from worker.core.model import Update
 from worker.core.partition import LostGenerations
 from worker.core.urgent import Urgent
-
-PATIENCE = 2
-"""Lingers that a batch which is not full waits for each call in flight."""
 
 
 class Coalescer:
@@ -58,6 +55,8 @@ class Coalescer:
         self._ready: dict[int, Lane] = {}
         self._ready_bytes = 0
         self._oldest: float | None = math.inf
+        self._arrived = math.inf  # of the first ones nobody knows whether more are on their way
+        self._is_alone = False
         self._held: set[int] = set()
         self._urgent = Urgent(self._held)
         self._freed: set[int] = set()
@@ -67,13 +66,16 @@ class Coalescer:
 
     # -- taking in ------------------------------------------------------------------------------------------------
 
-    def add_all(self, updates: Iterable[Update], now: float) -> None:
+    def add_all(self, updates: Sequence[Update], now: float) -> None:
         """Buffer updates that came together, in their order."""
+        if not updates:
+            return
         lanes, ready, milestones = self._lanes, self._ready, self._milestones
+        self._note_arrival(now)
         for update in updates:
             order_id = update.order_id
             if order_id in lanes or update.fields.get("status") in milestones:
-                self.add(update, now)
+                self._add(update, now)
                 continue
             # Nothing else is known of the order: the straight line of the usual case.
             ready[order_id] = lanes[order_id] = Lane([Entry(order_id, [update], now)])
@@ -83,6 +85,15 @@ class Coalescer:
 
     def add(self, update: Update, now: float) -> None:
         """Buffer one update. ``now`` is monotonic seconds; linger counts from the first update of an entry."""
+        self._note_arrival(now)
+        self._add(update, now)
+
+    def _note_arrival(self, now: float) -> None:
+        if not self._lanes:
+            self._is_alone = now - self._arrived >= self._linger_s
+        self._arrived = now
+
+    def _add(self, update: Update, now: float) -> None:
         lane = self._lanes.get(update.order_id)
         if lane is None:
             lane = self._lanes[update.order_id] = Lane([])
@@ -115,8 +126,9 @@ class Coalescer:
     def pop_ready(self, now: float, in_flight: int = 0) -> Batch | None:
         """The next batch that should leave now, or None. Call it only when a call can start.
 
-        At an idle worker nothing waits. While calls are in flight a batch that is not full waits for them to end, but
-        no longer than ``PATIENCE`` lingers for each: under load one fuller call is worth more than one more call.
+        A batch that is not full waits one linger, and one longer for every call that is ``in_flight``: under load one
+        fuller call is worth more than one more call. What comes alone to an idle worker does not wait: when nothing
+        came for as long as a linger, there is no company to be expected within another one.
         """
         if self._urgent and (batch := self._urgent.pop(now)) is not None:
             return self._started(batch)
@@ -156,7 +168,9 @@ class Coalescer:
         return FlushReason.LINGER if now >= self._patience_until(in_flight) else None
 
     def _patience_until(self, in_flight: int) -> float:
-        return self._oldest_since() + self._linger_s * PATIENCE * in_flight
+        if self._is_alone and not in_flight:
+            return self._oldest_since()
+        return self._oldest_since() + self._linger_s * (1 + in_flight)
 
     def _take(self, most: int, reason: FlushReason) -> Batch:
         entries: list[Entry] = []
@@ -173,6 +187,7 @@ class Coalescer:
             del self._ready[entry.order_id]
         self._ready_bytes = max(0, self._ready_bytes - size) if self._ready else 0
         self._oldest = None
+        self._is_alone = False
         return self.batch(entries, reason)
 
     def batch(self, entries: Sequence[Entry], reason: FlushReason) -> Batch:
