@@ -1,6 +1,7 @@
 """What arrives from the broker: decoded, entered into the books, and buffered or decided at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 from msgspec.structs import replace
@@ -8,7 +9,7 @@ from msgspec.structs import replace
 from worker.core.allowed import EVERY_ORDER, Allowed, not_allowed
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
-from worker.core.model import ACKS, Ack, AckReason, Dead, Delivery, Reason, Settlement, Update
+from worker.core.model import ACKS, Ack, Dead, Delivery, Reason, Settlement, Update
 from worker.core.slots import Slots
 from worker.core.suspects import Suspects
 from worker.core.versions import KnownVersions
@@ -55,27 +56,31 @@ class Arrivals:
     def deliver(self, deliveries: Sequence[Delivery]) -> None:
         """Decode and buffer what arrived."""
         now = self._clock()
-        decide = self._known.standing if self._allowed is EVERY_ORDER else self._standing
-        arrived: dict[Delivery, Update | None] = {}
-        early: list[Settlement] = []
-        fresh: list[Update] = []
-        for delivery in deliveries:
-            decoded = self._decoded(delivery)
-            if isinstance(decoded, Update):
-                arrived[delivery] = decoded
-                if (decided := decide(decoded)) is None:
-                    fresh.append(decoded)
-                else:
-                    early.append(Settlement(delivery=delivery, disposition=_early(decided), update=decoded))
-            elif decoded is not None:
-                arrived[delivery] = None
-                early.append(Settlement(delivery=delivery, disposition=decoded))
-        self._unsettled.add(arrived, now)
-        self._buffer(fresh, now)
-        self._decide_early(early)
+        decoded = self._decoded_all(deliveries)
+        updates = [found for found in decoded if isinstance(found, Update)]
+        refused: list[Settlement] = []
+        if len(updates) == len(decoded):
+            self._unsettled.add(dict(zip(deliveries, updates, strict=True)), now)
+        else:
+            arrived = {each: found for each, found in zip(deliveries, decoded, strict=True) if found is not None}
+            self._unsettled.add({each: _update(found) for each, found in arrived.items()}, now)
+            refused = [
+                Settlement(delivery=each, disposition=it) for each, it in arrived.items() if isinstance(it, Dead)
+            ]
+        decided = self._decided(updates)
+        if decided:
+            updates = [update for update in updates if update not in decided]
+        self._buffer(updates, now)
+        self._decide_early([*(_settled(update, why) for update, why in decided.items()), *refused])
+
+    def _decoded_all(self, deliveries: Sequence[Delivery]) -> Sequence[Update | Dead | None]:
+        """None: it could not even be refused. It stays with the broker, and does no harm to those it came with."""
+        if True not in [delivery.redelivered for delivery in deliveries]:
+            with suppress(Exception):  # whose fault it is shows one by one
+                return self._schema.decode_all(deliveries)
+        return [self._decoded(delivery) for delivery in deliveries]
 
     def _decoded(self, delivery: Delivery) -> Update | Dead | None:
-        """None: it could not even be refused. It stays with the broker, and does no harm to those it came with."""
         try:
             # Not even decoded where it came back too often: that may be what it does harm in.
             if delivery.unexplained >= self._crash_suspect_from:
@@ -89,9 +94,14 @@ class Arrivals:
             return None
         return decoded
 
-    def _standing(self, update: Update) -> AckReason | Dead | None:
-        """Why nothing is sent for it, if that is known."""
-        return not_allowed(update.order_id, self._allowed) or self._known.standing(update)
+    def _decided(self, updates: Sequence[Update]) -> Mapping[Update, Ack | Dead]:
+        """Those for which nothing is sent, as far as that is known."""
+        covered = self._known.covered(updates)
+        decided: dict[Update, Ack | Dead] = {update: ACKS[reason] for update, reason in covered.items()}
+        if self._allowed is not EVERY_ORDER:
+            kept_out = ((update, not_allowed(update.order_id, self._allowed)) for update in updates)
+            decided.update({update: dead for update, dead in kept_out if dead is not None})
+        return decided
 
     def _decide_early(self, settlements: Sequence[Settlement]) -> None:
         """They need no call: settled with the next call that ends, so that acknowledgements stay few, or at once if
@@ -119,8 +129,12 @@ class Arrivals:
         self._wake()
 
 
-def _early(decided: AckReason | Dead) -> Ack | Dead:
-    return decided if isinstance(decided, Dead) else ACKS[decided]
+def _update(found: Update | Dead) -> Update | None:
+    return found if isinstance(found, Update) else None
+
+
+def _settled(update: Update, disposition: Ack | Dead) -> Settlement:
+    return Settlement(delivery=update.delivery, disposition=disposition, update=update)
 
 
 def _crash_suspect(delivery: Delivery) -> Dead:

@@ -87,7 +87,7 @@ class Delivery(Struct, eq=False, kw_only=True, gc=False):
     fault: str = ""
 
 
-class Update(Struct, eq=False, kw_only=True, gc=False):
+class Update(Struct, eq=False, gc=False):
     """A decoded event: which fields of which order it wants to change, and since when.
 
     ``attempt`` counts from 1. ``size`` is the length of the body in bytes: an upper bound of what its fields cost in

@@ -72,10 +72,16 @@ class KnownVersions:
         if len(orders) > self._limit:
             drop_first(orders, len(orders) - self._limit + self._limit // 20)  # some more, to look less often
 
-    def standing(self, update: Update) -> AckReason | None:
-        """Why there is nothing left to do for this update, or None if that is not known."""
-        known = self._orders.get(update.order_id)
-        return None if known is None else standing(update, known)
+    def covered(self, updates: Iterable[Update]) -> dict[Update, AckReason]:
+        """Those of these updates for which there is nothing left to do, as far as that is known, and why."""
+        orders, found = self._orders, {}
+        for update in updates:
+            known = orders.get(update.order_id)
+            if known is None or (type(known) is Stamped and known.version < update.version):
+                continue  # nearly all of them
+            if (reason := standing(update, known)) is not None:
+                found[update] = reason
+        return found
 
 
 def standing(update: Update, known: Values) -> AckReason | None:
