@@ -54,7 +54,7 @@ def of_cuts(cuts: Sequence[Cut], *, generation: int, arrived_us: int, opened_us:
             body=body,
             properties=properties,
             exchange=exchange,
-            routing_key=str(key, "utf-8", "surrogateescape"),
+            routing_key=key.decode("utf-8", "surrogateescape"),
             arrived_us=arrived_us,
             opened_us=opened_us,
         )
@@ -67,7 +67,7 @@ def of_cuts(cuts: Sequence[Cut], *, generation: int, arrived_us: int, opened_us:
 
 
 def _text(raw: bytes) -> str:
-    return str(raw, "utf-8", "surrogateescape")
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _returns(properties: Properties) -> int:

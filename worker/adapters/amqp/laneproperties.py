@@ -18,8 +18,9 @@ from worker.core.model import Properties
 UNDECODED: Final = "x-undecoded"
 """A header of ours in which the bytes that could not be read are shown; the prefix keeps it from being sent again."""
 
-_CONTENT_TYPE, _DELIVERY_MODE, _MESSAGE_ID, _TIMESTAMP = 0x8000, 0x1000, 0x0080, 0x0040
-_UNUSUAL: Final = 0xFFFF & ~(_CONTENT_TYPE | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP)
+_TYPE_MODE_ID: Final = b"\x90\x80"
+_TYPE_MODE_ID_TIME: Final = b"\x90\xc0"
+"""Flags of content type, delivery mode and message id, without and with a timestamp."""
 _MORE: Final = 0x0001
 """Another word of flags follows."""
 
@@ -35,47 +36,34 @@ class Undecoded(NamedTuple):
 
 def properties_of(raw: bytes) -> Properties | Undecoded:
     """The properties in the bytes of a content header, from the flags on."""
-    try:
-        (flags,) = _flags_at(raw)
-        if flags & _UNUSUAL:
-            return _any(raw, flags)
-        at, content_type, delivery_mode, message_id, timestamp = 2, None, None, None, None
-        if flags & _CONTENT_TYPE:
-            end = at + 1 + raw[at]
-            content_type = str(raw[at + 1 : end], "utf-8", "surrogateescape")
-            at = end
-        if flags & _DELIVERY_MODE:
-            delivery_mode = raw[at]
-            at += 1
-        if flags & _MESSAGE_ID:
-            end = at + 1 + raw[at]
-            message_id = str(raw[at + 1 : end], "utf-8", "surrogateescape")
-            at = end
-        if flags & _TIMESTAMP:
-            timestamp = _timestamp(raw[at : at + 8])
-            at += 8
-        if at > len(raw):
-            return _any(raw, flags)
-    except (ValueError, IndexError, struct.error):
-        return _any(raw, None)
-    return Properties(
-        content_type=content_type, delivery_mode=delivery_mode, message_id=message_id, timestamp=timestamp
-    )
+    flags = raw[:2]
+    if flags in (_TYPE_MODE_ID, _TYPE_MODE_ID_TIME) and len(raw) > 4 and len(raw) > (at := 4 + raw[2]):
+        end = at + 1 + raw[at]
+        if end + (0 if flags == _TYPE_MODE_ID else 8) == len(raw):
+            content_type, delivery_mode, timestamp = _besides_the_id(raw[:at] + raw[end:])
+            return Properties(
+                content_type=content_type,
+                delivery_mode=delivery_mode,
+                message_id=raw[at + 1 : end].decode("utf-8", "surrogateescape"),
+                timestamp=timestamp,
+            )
+    return _any(raw)
 
 
-@lru_cache(maxsize=64)
-def _timestamp(raw: bytes) -> datetime | int:
-    """It counts whole seconds, so the same one comes again and again."""
-    return lenient.timestamp(raw)[1]
+@lru_cache(maxsize=256)
+def _besides_the_id(raw: bytes) -> tuple[str, int, datetime | int | None]:
+    """Content type, delivery mode and timestamp; a timestamp counts whole seconds, so they come again and again."""
+    at = 3 + raw[2]
+    timestamp = lenient.timestamp(raw[at + 1 :])[1] if len(raw) > at + 1 else None
+    return raw[3:at].decode("utf-8", "surrogateescape"), raw[at], timestamp
 
 
-def _any(raw: bytes, flags: int | None) -> Properties | Undecoded:
+def _any(raw: bytes) -> Properties | Undecoded:
     """Whatever the flags say, in the order of AMQP; up to the first that cannot be read."""
     found: dict[str, Any] = {}
     at, name = 2, "flags"
     try:
-        if flags is None:
-            (flags,) = _flags_at(raw)
+        (flags,) = _flags_at(raw)
         word = flags
         while word & _MORE:
             (word,) = _flags_at(raw, at)
