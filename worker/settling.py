@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby, repeat, takewhile
 
 import structlog
@@ -12,7 +13,7 @@ from worker.core.model import Dead, Delivery, Reason, Retry, Settlement, Update,
 from worker.core.partition import LostGenerations, share
 from worker.core.versions import FirstSight
 from worker.ports import Index, Settler, WallClock, wall_us
-from worker.retrying import forever
+from worker.retrying import until_done
 
 log = structlog.get_logger(__name__)
 
@@ -146,9 +147,8 @@ class Unsettled:
             self._stuck[number] = str(error)
             log.error("broker.copy_failed", reason=str(error), attempt=attempt, wait_s=round(wait_s, 3))
 
-        async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed):
-            with attempt:
-                await self._settler.settle(settlements, self._index)
+        work = partial(self._settler.settle, settlements, self._index)
+        await until_done(work, first_s=0.25, cap_s=5.0, retry_on=(CopyFailed,), noticed=noticed)
 
     def _count(self, settled: Sequence[Settlement]) -> None:
         tally = self._measures.settled(settled, wall_us=self._wall_us())

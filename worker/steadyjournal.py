@@ -14,7 +14,7 @@ from worker.core.history import IndexedLetter
 from worker.core.journal import BatchRecord, OrderRow
 from worker.journalports import Pauses, WorkerJournal
 from worker.ports import WallClock
-from worker.retrying import forever
+from worker.retrying import until_done
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +68,7 @@ class SteadyJournal:
             log.error("journal.unavailable", detail=str(error), attempt=attempt, next_try_s=round(wait_s, 3))
 
         try:
-            async for attempt in forever(first_s=0.25, cap_s=5.0, retry_on=(JournalUnavailable,), noticed=noticed):
-                with attempt:
-                    return await work()
-            raise JournalUnavailable("the tries ended without an answer")  # forever does not
+            return await until_done(work, first_s=0.25, cap_s=5.0, retry_on=(JournalUnavailable,), noticed=noticed)
         finally:
             if self._stuck.pop(number, None) and not self._stuck:
                 log.info("journal.available")

@@ -34,9 +34,9 @@ def record_of(
     """The record of a batch whose orders were claimed as ``rows``."""
     unknown = request.fields.keys() if judgement.call is Call.UNKNOWN else ()
     orders = {
-        order_id: outcome_of(
-            row, applied=applied.get(order_id, NOTHING), known=order_id not in unknown, wall_us=wall_us
-        )
+        order_id: OrderOutcome(revision=row.revision, applied=applied.get(order_id, NOTHING))
+        if row.standing is None and row.echo_us is None and wall_us <= row.expires_us and not unknown
+        else outcome_of(row, applied=applied.get(order_id, NOTHING), known=order_id not in unknown, wall_us=wall_us)
         for order_id, row in rows.items()
     }
     return BatchRecord(wall_us=wall_us, orders=orders, history=History(settlements, wall_us=wall_us, worker=worker))
@@ -49,8 +49,6 @@ def outcome_of(
 
     That is the echo of everything that was due by then, a claim that had expired included.
     """
-    if row.standing is None and row.echo_us is None and known and wall_us <= row.expires_us:
-        return OrderOutcome(revision=row.revision, applied=applied)
     owed = None if row.standing is None else row.standing.expires_us
     executed_us = wall_us if known else wall_us + round(LATE_S * 1_000_000)
     if executed_us > row.expires_us:

@@ -114,6 +114,15 @@ def recorded(stored: StoredOrder, outcome: OrderOutcome) -> StoredOrder:
     )
 
 
+def at_rest(stored: StoredOrder, outcome: OrderOutcome) -> bool:
+    """Whether nothing is left of the row after the call (``recorded``) but what is applied: no claim, and no echo owed.
+
+    It may be false where something is left by chance only; never true where it is.
+    """
+    ours = stored.revision == outcome.revision and outcome.known
+    return ours and stored.echo_us is None and outcome.echo_us is None
+
+
 def contested(stored: StoredOrder, outcome: OrderOutcome) -> bool:
     """Whether somebody claimed the order after the claim of this outcome."""
     return stored.revision != outcome.revision

@@ -48,15 +48,17 @@ def request_of(
     # at one by one that this alone decides.
     may_have_forgotten = horizon.before_us > INT64_MIN
     for entry in batch.entries:
-        row = known.get(entry.order_id, NOTHING)
+        order_id = entry.order_id
+        row = known.get(order_id, NOTHING)
         values = row.values
-        if (status := values.get(STATUS)) is not None and status[1] in terminal:
+        if values and (status := values.get(STATUS)) is not None and status[1] in terminal:
             request.settlements += _dropped(batch, entry, barred(entry, row, terminal))
         elif may_have_forgotten and not values:
             request.settlements += _dropped(batch, entry, too_old(entry, row, horizon))
-        fields = _news(entry, values)
+        updates = entry.updates
+        fields = updates[0].fields if len(updates) == 1 and not values else _news(entry, values)
         if fields:
-            request.fields[entry.order_id] = fields
+            request.fields[order_id] = fields
             request.entries.append(entry)
         else:
             request.covered.append(entry)
@@ -66,7 +68,7 @@ def request_of(
 
 def _news(entry: Entry, values: Values) -> Fields:
     """What is newer than the known values. All of a single update is that update's own mapping: nobody changes it."""
-    if len(entry.updates) == 1 and (not values or _is_news(entry.updates[0], values)):
+    if len(entry.updates) == 1 and _is_news(entry.updates[0], values):
         return entry.updates[0].fields
     return unsent(entry.winners, values)
 
@@ -114,10 +116,10 @@ def _acknowledged(batch: Batch, entry: Entry, known: Values) -> list[Settlement]
 def applied_by(request: Request, judgement: Judgement) -> dict[int, Values]:
     """Per order and field the version and value that the platform confirmed: what the journal has to learn."""
     applied: dict[int, Values] = {}
-    for entry in request.entries:
-        order_id, updates = entry.order_id, entry.updates
-        if judgement.all_applied or _is_confirmed(judgement.items.get(order_id)):
-            fields = request.fields[order_id]
+    all_applied, items = judgement.all_applied, judgement.items
+    for entry, (order_id, fields) in zip(request.entries, request.fields.items(), strict=True):
+        if all_applied or _is_confirmed(items.get(order_id)):
+            updates = entry.updates
             if len(updates) == 1:
                 applied[order_id] = Stamped(updates[0].version, fields)
             else:

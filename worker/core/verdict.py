@@ -6,10 +6,9 @@ and texts mean "throttled", "not authorised" or "try later" is data (``Rules``),
 them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from operator import itemgetter
 from typing import Any, Final, assert_never
 
 from worker.core.blame import blamed_by, fit_for_people, integer, told, values_of
@@ -17,15 +16,11 @@ from worker.core.excerpt import excerpt
 from worker.core.faults import Fault, contains, faults_of, matches
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
+from worker.core.usualreply import deviating, repeats, shown_once
 
 CONFIGURATION_STATUSES = frozenset({404, 405, 406, 407, 415})
 UNKNOWN_STATUSES = frozenset({500, 502, 504})
 UNAVAILABLE_STATUSES = frozenset({408, 425})
-
-_INTEGERS: Final = frozenset({int})
-_INTEGERS_OR_NOTHING: Final = frozenset({int, type(None)})
-_id_of: Final = itemgetter("id")
-_status_of: Final = itemgetter("status")
 
 
 class Call(StrEnum):
@@ -140,6 +135,23 @@ def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> 
             assert_never(report)
 
 
+def judge_usual(
+    report: CallReport, requested: Mapping[int, Fields], orders: Sequence[Mapping[str, Scalar]], rules: Rules
+) -> Judgement | None:
+    """What ``judge`` says of a reply that shows all ``orders`` just as they were sent, in a fifth of the time.
+
+    None for any other: that is for ``judge``. ``orders`` are those ``requested``, as they stood in the call.
+    """
+    if not orders or not isinstance(report, Reply) or not isinstance(report.payload, dict):
+        return None
+    if report.payload.keys() != {"data"} or not 200 <= report.status < 300:
+        return None
+    if not repeats(_list_of(report.payload), orders) or _call_verdict(report, (), rules) is not Call.REFUSED:
+        return None
+    items = dict.fromkeys(requested, AS_REQUESTED)
+    return Judgement(call=Call.ANSWERED, status=report.status, items=items, all_applied=True)
+
+
 def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
     payload: Mapping[str, Any] = reply.payload if isinstance(reply.payload, dict) else {}
     faults = faults_of(payload)
@@ -186,44 +198,14 @@ def _call_verdict(reply: Reply, faults: Sequence[Fault], rules: Rules) -> Call:
 def _judge_items(
     items: Sequence[Any], faults: Sequence[Fault], requested: Mapping[int, Fields], rules: Rules
 ) -> dict[int, ItemVerdict]:
-    shown = None if faults else _shown_once(items, requested)
+    shown = None if faults else shown_once(items, requested)
     if shown is None:
         return _judge_each(items, faults, requested, rules)
     verdicts = dict.fromkeys(requested, AS_REQUESTED)
-    for order_id, item in _deviating(requested, shown).items():
+    for order_id, item in deviating(requested, shown).items():
         verdict = _judge_item((item,), requested[order_id], None, anyone=False, rules=rules)
         verdicts[order_id] = _silent(verdict) if verdict.item is Item.UNCONFIRMED else verdict
     return verdicts
-
-
-def _shown_once(items: Sequence[Any], requested: Mapping[int, Fields]) -> Sequence[Mapping[str, Any]] | None:
-    """The items in the order of the request, where it is the usual reply: each order once, ids and statuses as numbers.
-
-    None sends whatever else it may be the long way. These few passes over all items at once cost a fraction of it, and
-    the types matter: to Python ``True`` and ``1.0`` are the number 1, and to us they are no id and no status.
-    """
-    try:
-        ids = list(map(_id_of, items))
-        statuses = map(_status_of, items)
-        if not (_INTEGERS.issuperset(map(type, ids)) and _INTEGERS_OR_NOTHING.issuperset(map(type, statuses))):
-            return None
-    except (TypeError, KeyError):
-        return None  # an item that is no object, or that lacks one of them
-    if ids == list(requested):
-        return items
-    by_id = dict(zip(ids, items, strict=True))
-    if len(by_id) < len(ids) or by_id.keys() != requested.keys():
-        return None
-    return [by_id[order_id] for order_id in requested]
-
-
-def _deviating(requested: Mapping[int, Fields], shown: Iterable[Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-    """The items that do not show just what was requested."""
-    return {
-        order_id: item
-        for (order_id, fields), item in zip(requested.items(), shown, strict=True)
-        if not fields.items() <= item.items()
-    }
 
 
 def _judge_each(

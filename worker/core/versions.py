@@ -64,11 +64,10 @@ class KnownVersions:
     def learn(self, applied: Mapping[int, Values]) -> None:
         """Take note of what was applied and journalled. It is kept as it is, and must not be changed."""
         orders = self._orders
-        for order_id in orders.keys() & applied.keys():
-            known = merged(orders.pop(order_id), applied[order_id])
-            orders[order_id] = known
-        for order_id, values in applied.items():
-            orders.setdefault(order_id, values)
+        known = {order_id: orders.pop(order_id) for order_id in orders.keys() & applied.keys()}
+        orders.update(applied)
+        for order_id, values in known.items():
+            orders[order_id] = merged(values, applied[order_id])
         if len(orders) > self._limit:
             drop_first(orders, len(orders) - self._limit + self._limit // 20)  # some more, to look less often
 

@@ -21,8 +21,10 @@ from worker.core.journal import (
     Claim,
     OrderRow,
     StoredOrder,
+    at_rest,
     claimed,
     contested,
+    merged,
     recorded,
 )
 from worker.core.model import Version
@@ -63,7 +65,9 @@ class MemoryJournal(MemoryArchive):
         stored, row = claimed(_NEVER_SEEN, by)
         rows = dict.fromkeys(order_ids, row)
         resting, opened = self._resting, self._open
-        before = {each: self._take(each) for each in order_ids if each in resting or each in opened}
+        before = {}
+        if not (resting.keys().isdisjoint(order_ids) and opened.keys().isdisjoint(order_ids)):
+            before = {each: self._take(each) for each in order_ids if each in resting or each in opened}
         opened.update(dict.fromkeys(order_ids, stored))  # the unseen ones share what is the same for all of them
         for order_id, known in before.items():
             opened[order_id], rows[order_id] = claimed(known, by)
@@ -76,13 +80,12 @@ class MemoryJournal(MemoryArchive):
         resting, opened = self._resting, self._open
         for order_id, outcome in record.orders.items():
             stored = opened.pop(order_id, None) or self._take(order_id)
+            if at_rest(stored, outcome):
+                resting[order_id] = _packed(stored.revision, merged(stored.values, outcome.applied))
+                continue
             if contested(stored, outcome):
                 moved[order_id] = stored.claim
-            after = recorded(stored, outcome)
-            if after.claim is None and after.echo_us is None:
-                resting[order_id] = _packed(after)
-            else:
-                opened[order_id] = after
+            self._put(order_id, recorded(stored, outcome))
         self._forget_oldest()
         self._take_down(record)
         return moved
@@ -105,7 +108,7 @@ class MemoryJournal(MemoryArchive):
 
     def _put(self, order_id: int, stored: StoredOrder) -> None:
         if stored.claim is None and stored.echo_us is None:
-            self._resting[order_id] = _packed(stored)
+            self._resting[order_id] = _packed(stored.revision, stored.values)
         else:
             self._open[order_id] = stored
 
@@ -127,14 +130,14 @@ def _due_us(stored: StoredOrder) -> int:
     return min(times)
 
 
-def _packed(stored: StoredOrder) -> bytes | StoredOrder:
+def _packed(revision: int, values: Values) -> bytes | StoredOrder:
     """As bytes, unless it holds what MessagePack cannot: lone surrogates, integers beyond 64 bits."""
     try:
-        if (stamped := together(stored.values)) is not None:
-            return _encode((stored.revision, stamped.version, stamped.fields))
-        return _encode((stored.revision, None, stored.values))
+        if (stamped := together(values)) is not None:
+            return _encode((revision, stamped.version, stamped.fields))
+        return _encode((revision, None, values))
     except (UnicodeEncodeError, OverflowError):
-        return stored
+        return StoredOrder(values=values, revision=revision)
 
 
 def _unpacked(resting: bytes | StoredOrder) -> StoredOrder:
