@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from tests.contract.test_frames import BEAT, delivery
 from worker.adapters.amqp import lane as module
 from worker.adapters.amqp import lenient
-from worker.adapters.amqp.frames import Cut, ack_frame
+from worker.adapters.amqp.framelayouts import ack_frame
+from worker.adapters.amqp.frames import Cut
 from worker.adapters.amqp.lane import HEARTBEAT_FRAME, Lane, unknown
 
 OTHER = marshal(Basic.QosOk(), 3)

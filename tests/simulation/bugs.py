@@ -134,7 +134,7 @@ def forget_what_was_settled_last(patch: Patch) -> None:
 @bug
 def forget_the_version_in_a_retry_copy(patch: Patch) -> None:
     """A copy loses its headers but for the attempt: unstamped events become new ones."""
-    decode = EventSchema.decode
+    decode = EventSchema._decode
 
     def anew(self: EventSchema, delivery: Delivery) -> Update | Dead:
         headers = delivery.properties.headers
@@ -145,13 +145,13 @@ def forget_the_version_in_a_retry_copy(patch: Patch) -> None:
         decoded = decode(self, replace(delivery, properties=properties))
         return replace(decoded, delivery=delivery) if isinstance(decoded, Update) else decoded
 
-    patch.setattr(EventSchema, "decode", anew)
+    patch.setattr(EventSchema, "_decode", anew)
 
 
 @bug
 def a_release_counts_as_an_attempt(patch: Patch) -> None:
     """The broker's delivery count is added to the attempts."""
-    decode = EventSchema.decode
+    decode = EventSchema._decode
 
     def counted(self: EventSchema, delivery: Delivery) -> Update | Dead:
         decoded = decode(self, delivery)
@@ -159,7 +159,7 @@ def a_release_counts_as_an_attempt(patch: Patch) -> None:
             return replace(decoded, attempt=decoded.attempt + delivery.properties.headers.get("x-delivery-count", 0))
         return decoded
 
-    patch.setattr(EventSchema, "decode", counted)
+    patch.setattr(EventSchema, "_decode", counted)
 
 
 # -- order --------------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def compare_versions_with_at_least(patch: Patch) -> None:
         }
 
     patch.setattr(request_module, "_news", news)
-    patch.setattr(KnownVersions, "standing", lambda _self, _update: None)
+    patch.setattr(KnownVersions, "covered", lambda _self, _updates: {})
 
 
 @bug
@@ -223,9 +223,12 @@ def the_last_to_arrive_wins(patch: Patch) -> None:
 def any_newer_field_supersedes(patch: Patch) -> None:
     """An update counts as covered as soon as one of its fields is."""
 
-    def standing(self: Any, update: Update) -> AckReason | None:
-        known = self._orders.get(update.order_id, {})
-        newer = any(known[name] >= update.version for name in update.fields if name in known)
-        return AckReason.SUPERSEDED if newer else None
+    def covered(self: Any, updates: Iterable[Update]) -> dict[Update, AckReason]:
+        known = {update: self._orders.get(update.order_id, {}) for update in updates}
+        return {
+            update: AckReason.SUPERSEDED
+            for update, values in known.items()
+            if any(values[name][0] >= update.version for name in update.fields if name in values)
+        }
 
-    patch.setattr(KnownVersions, "standing", standing)
+    patch.setattr(KnownVersions, "covered", covered)

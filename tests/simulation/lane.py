@@ -10,7 +10,8 @@ from aiormq.abc import ChannelFrame
 from pamqp.commands import Basic
 
 from tests.simulation.broker import Message
-from worker.adapters.amqp.frames import Cut, ack_frame
+from worker.adapters.amqp.framelayouts import ack_frame
+from worker.adapters.amqp.frames import Cut
 from worker.adapters.amqp.lane import Receiver
 
 _ACK_BYTES = len(ack_frame(1, 1, multiple=False))

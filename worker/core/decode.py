@@ -19,11 +19,11 @@ from operator import attrgetter
 from typing import Any, Final, cast
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from worker.core import refusal
 from worker.core.eventtypes import Event, envelope_type, event_type
-from worker.core.fields import KNOWN_FIELDS, MAX_BODY_BYTES, MAX_DEPTH, Kind, changeable_fields, ignored_fields
+from worker.core.fields import KNOWN_FIELDS, MAX_BODY_BYTES, MAX_DEPTH, NOTES, Kind, changeable_fields, ignored_fields
 from worker.core.headers import message_id_of, read_history
 from worker.core.model import Dead, Delivery, Properties, Reason, Scalar, Update, Version
 from worker.core.original import MAX_SHORT
@@ -74,6 +74,7 @@ class EventSchema:
         """
         decode_event, values_of, names = self._decode_event, self._values_of, self._names
         has_usual_names, max_ahead_us = names == tuple(KNOWN_FIELDS), self._max_ahead_us
+        may_not_nest = self.ignored == NOTES
 
         def plain(delivery: Delivery) -> Update | None:
             body, properties = delivery.body, delivery.properties
@@ -85,8 +86,6 @@ class EventSchema:
                 or type(message_id) is not str
                 or not message_id.isascii()
                 or len(message_id) > MAX_SHORT
-                or body.find(b"{", 1) >= 0
-                or b"[" in body
                 or len(body) > MAX_BODY_BYTES
             ):
                 return None
@@ -94,12 +93,9 @@ class EventSchema:
                 event = decode_event(body)
             except _UNREADABLE:
                 return None
-            occurred_at, sequence, event_id, values = (
-                event.occurred_at,
-                event.sequence,
-                event.event_id,
-                values_of(event),
-            )
+            occurred_at, sequence, event_id = event.occurred_at, event.sequence, event.event_id
+            if not ((type(event.source) in _FLAT and type(event_id) in _FLAT and may_not_nest) or _is_flat(body)):
+                return None
             if occurred_at is UNSET or (time_us := parse_time(occurred_at)) is None:
                 return None
             arrived_us, values = delivery.arrived_us, values_of(event)
@@ -201,6 +197,11 @@ class EventSchema:
         )
 
 
+def _is_flat(body: bytes) -> bool:
+    """Whether there is nothing that may be nested."""
+    return b"[" not in body and body.find(b"{", 1) < 0
+
+
 def _present(names: Iterable[str], values: Iterable[Any]) -> dict[str, Scalar]:
     return {name: value for name, value in zip(names, values, strict=True) if value is not UNSET}
 
@@ -214,6 +215,7 @@ def is_cloud_event(content_type: object) -> bool:
     return isinstance(content_type, str) and content_type.partition(";")[0].strip().lower() == _CLOUD_EVENT
 
 
+_FLAT: Final = frozenset({str, int, UnsetType})
 _TOKENS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 

@@ -6,7 +6,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.adapters.amqp.frames import Cut
-from worker.adapters.amqp.laneproperties import Undecoded, properties_of
+from worker.adapters.amqp.laneproperties import Undecoded, reader
 from worker.core.model import Delivery, Properties
 
 
@@ -39,15 +39,15 @@ def of_message(message: DeliveredMessage, *, generation: int, arrived_us: int, o
 def of_cuts(cuts: Sequence[Cut], *, generation: int, arrived_us: int, opened_us: int) -> list[Delivery]:
     """From the fast lane, in the order given. Runs for every message."""
     made: list[Delivery] = []
-    last, exchange = b"", ""
+    read, last, exchange = reader(), b"", ""
     for tag, redelivered, from_exchange, key, raw, body in cuts:
         if from_exchange != last:
             last, exchange = from_exchange, _text(from_exchange)
-        read, fault = properties_of(raw), ""
-        if isinstance(read, Undecoded):
-            properties, fault = read
+        found, fault = read(raw), ""
+        if isinstance(found, Undecoded):
+            properties, fault = found
         else:
-            properties = read
+            properties = found
         delivery = Delivery(
             generation=generation,
             tag=tag,

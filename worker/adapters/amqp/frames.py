@@ -6,7 +6,7 @@ A frame is ``kind (1 byte), channel (2), size (4), payload (size), 0xCE``. A del
 channel: the method ``basic.deliver``, a content header, and bodies until the size in the header is reached (none where
 it is 0). Frames of other channels may lie in between, and a chunk of the stream may end anywhere.
 
-    whole delivery in the chunk      -> cut in one go (``_whole``): three look-ups, four slices
+    whole delivery in the chunk      -> cut in one go (``_whole``): two look-ups, two slices
     anything else on such a channel  -> frame by frame (``_keep``); an incomplete frame is held until it is complete
     frames of other channels         -> handed on at once, as far as they have come
 
@@ -21,35 +21,31 @@ that follows is handed on from then on, so that the reader sees the very bytes t
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+
+from worker.adapters.amqp.framelayouts import (
+    AROUND,
+    BODY,
+    CLASS_BASIC,
+    CLOSES,
+    DELIVER,
+    END,
+    FRAME,
+    HEADER,
+    KINDS,
+    METHOD,
+    SHORTEST,
+    StreamBroken,
+    body_size,
+    first_of,
+    frame_at,
+    head_of,
+    header_layout,
+    method_layout,
+)
 
 Cut = tuple[int, int, bytes, bytes, bytes, bytes]
 """A delivery: tag, whether it came before (1 or 0), exchange, routing key, properties (flags first, undecoded), body.
 A plain tuple: it is made for every message."""
-
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
-END: Final = 0xCE
-CLASS_BASIC: Final = 60
-DELIVER: Final = 0x003C_003C
-CLOSES: Final = frozenset({0x0014_0028, 0x0014_0029})
-"""``channel.close`` and ``channel.close-ok``: either is the last frame of its channel."""
-
-ACK: Final = 0x003C_0050
-_KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
-_FRAME: Final = struct.Struct(">BHI")
-_HEADER: Final = struct.Struct(">BHIHHQ")
-_AROUND: Final = 8
-"""Bytes of a frame that are not its payload."""
-_frame_at: Final = _FRAME.unpack_from
-_header_at: Final = _HEADER.unpack_from
-_method_at: Final = struct.Struct(">BHIIB").unpack_from
-"""Frame, method and length of the first argument, which for ``basic.deliver`` is the consumer tag."""
-_ack: Final = struct.Struct(">BHIIQ?B").pack
-_tag_at: Final = struct.Struct(">QB").unpack_from
-
-
-class StreamBroken(ValueError):
-    """The bytes are no frames, or frames in an order that AMQP does not know."""
 
 
 @dataclass(slots=True)
@@ -79,6 +75,7 @@ class Cutter:
         self._held: list[bytes] = []
         self._lacking = 0
         self._passing = 0
+        self._layout = SHORTEST
 
     @property
     def between_frames(self) -> bool:
@@ -126,39 +123,47 @@ class Cutter:
     def _whole(self, data: bytes, position: int) -> int:
         """Cut whole deliveries that lie one behind the other; where they end. What looks odd is left to ``_frame``.
 
-        Every message comes through here, so nothing is called that can be looked up, and nothing is done twice.
+        Every message comes through here, so nothing is called that can be looked up, and nothing is done twice. As a
+        rule a message is laid out like the one before it: then two looks tell all of it.
         """
         end, current = len(data), -1
         cuts: list[Cut] = []
+        layout, properties_size = self._layout
+        (method_at, method_size), (header_at, header_size) = method_layout(*layout), header_layout(properties_size)
         try:
             while position < end:
-                kind, channel, size, method, name = _method_at(data, position)
+                kind, channel, size, method, name, tag, again, length, exchange, key_size = method_at(data, position)
+                if (name, length) != layout:
+                    layout = name, data[position + 21 + name]
+                    method_at, method_size = method_layout(*layout)
+                    kind, channel, size, method, name, tag, again, _, exchange, key_size = method_at(data, position)
                 if method != DELIVER or kind != METHOD:
                     break
                 if channel != current:
                     if channel not in self._channels or channel in self._unfinished:
                         break
                     current, cuts = channel, self._taken.setdefault(channel, [])
-                header = position + size + 8
-                at = position + 21 + name
-                key = at + 1 + data[at]
-                key_end = key + 1 + data[key]
-                kind, same, size, class_id, _, length = _header_at(data, header)
-                body = header + size + 8
-                after: int = body + length + 8
-                if after > end or key_end != header - 1 or kind != HEADER or same != channel or class_id != CLASS_BASIC:
+                key = position + method_size
+                header = key + key_size + 1
+                found = header_at(data, header)
+                if found[2] != properties_size + 12:
+                    properties_size = max(0, found[2] - 12)
+                    header_at, header_size = header_layout(properties_size)
+                    found = header_at(data, header)
+                kind, same, held, class_id, _, length, properties, last, body_kind, body_channel, body_size = found
+                body = header + header_size
+                after: int = body + length
+                if kind != HEADER or same != channel or class_id != CLASS_BASIC or held < 14 or last != END:
                     break
-                if size < 14 or _frame_at(data, body) != (BODY, channel, length):
+                if body_kind != BODY or body_channel != channel or body_size != length:
                     break
-                if not data[header - 1] == data[body - 1] == data[after - 1] == END:
+                if header != position + size + 8 or not data[header - 1] == data[after] == END:
                     break
-                tag, redelivered = _tag_at(data, at - 9)
-                exchange, routing_key = data[at + 1 : key], data[key + 1 : key_end]
-                properties, text = data[header + 19 : body - 1], data[body + 7 : after - 1]
-                cuts.append((tag, redelivered & 1, exchange, routing_key, properties, text))
-                position = after
+                cuts.append((tag, again & 1, exchange, data[key : header - 1], properties, data[body:after]))
+                position = after + 1
+            self._layout = layout, properties_size
         except (IndexError, struct.error):
-            pass  # the chunk ends within this one
+            self._layout = SHORTEST  # the chunk ends within this one, or it is shorter than those before it
         if not cuts and current >= 0:
             del self._taken[current]
         return position
@@ -166,12 +171,12 @@ class Cutter:
     def _frame(self, data: bytes, position: int, passed: list[bytes]) -> int:
         """Deal with one frame, or with what is there of it; where the next one starts."""
         left = len(data) - position
-        if left < _FRAME.size:
-            return self._hold(data, position, _FRAME.size - left)
-        kind, channel, size = _frame_at(data, position)
-        if kind not in _KINDS:
+        if left < FRAME.size:
+            return self._hold(data, position, FRAME.size - left)
+        kind, channel, size = frame_at(data, position)
+        if kind not in KINDS:
             raise StreamBroken(f"a frame of the unknown kind {kind}")
-        whole: int = size + _AROUND
+        whole: int = size + AROUND
         if channel not in self._channels:
             self._passing = whole
             return self._pass(data, position, passed)
@@ -206,9 +211,9 @@ class Cutter:
         if unfinished is None:
             return False
         if kind == HEADER and unfinished.missing is None:
-            unfinished.missing = _body_size(frame)
-        elif kind == BODY and unfinished.missing is not None and len(frame) - _AROUND <= unfinished.missing:
-            unfinished.missing -= len(frame) - _AROUND
+            unfinished.missing = body_size(frame)
+        elif kind == BODY and unfinished.missing is not None and len(frame) - AROUND <= unfinished.missing:
+            unfinished.missing -= len(frame) - AROUND
         else:
             raise StreamBroken(f"a frame of kind {kind} where it does not belong")
         self.kept = True
@@ -221,12 +226,12 @@ class Cutter:
     def _method(self, channel: int, frame: bytes, unfinished: _Unfinished | None) -> bool:
         if unfinished is not None:
             raise StreamBroken("a method in the middle of a delivery")
-        number = _method_at(frame)[3] if len(frame) >= 12 else 0
+        number = first_of(frame)[3] if len(frame) >= 12 else 0
         if number in CLOSES:
             self._channels.discard(channel)
         if number != DELIVER:
             return False
-        self._unfinished[channel] = _Unfinished([frame], _head(frame))
+        self._unfinished[channel] = _Unfinished([frame], head_of(frame))
         self.kept = True
         return True
 
@@ -238,32 +243,3 @@ class Cutter:
         self._unfinished.clear()
         self._passing = 0
         passed.append(rest)
-
-
-def ack_frame(channel: int, tag: int, multiple: bool) -> bytes:
-    """One ``basic.ack``."""
-    return _ack(METHOD, channel, 13, ACK, tag, multiple, END)
-
-
-def _head(frame: bytes) -> tuple[int, int, bytes, bytes]:
-    """Tag, whether it came before, exchange and routing key of a ``basic.deliver``. Raises StreamBroken."""
-    try:
-        at = 21 + frame[11]
-        tag, redelivered = _tag_at(frame, at - 9)
-        key = at + 1 + frame[at]
-        key_end = key + 1 + frame[key]
-    except (IndexError, struct.error) as error:
-        raise StreamBroken("a delivery that is cut off") from error
-    if key_end != len(frame) - 1:
-        raise StreamBroken("a delivery that does not fill its frame")
-    return tag, redelivered & 1, frame[at + 1 : key], frame[key + 1 : key_end]
-
-
-def _body_size(frame: bytes) -> int:
-    """What a content header announces. Raises StreamBroken."""
-    if len(frame) < _HEADER.size + 3:
-        raise StreamBroken("a content header that is too short")
-    _, _, _, class_id, _, length = _header_at(frame)
-    if class_id != CLASS_BASIC:
-        raise StreamBroken(f"a content header of class {class_id}")
-    return int(length)

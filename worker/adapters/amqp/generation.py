@@ -14,7 +14,8 @@ from pamqp.common import Arguments
 
 from worker.adapters.amqp.deadline import within
 from worker.adapters.amqp.deliveries import frame_of, of_cuts, of_message
-from worker.adapters.amqp.frames import Cut, ack_frame
+from worker.adapters.amqp.framelayouts import ack_frame
+from worker.adapters.amqp.frames import Cut
 from worker.adapters.amqp.lane import Lane
 from worker.core.acks import AckFrame, AckLedger
 from worker.core.model import Delivery

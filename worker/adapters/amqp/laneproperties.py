@@ -8,7 +8,6 @@ property that cannot be read at all costs the message, not the connection (``Und
 import struct
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +19,7 @@ UNDECODED: Final = "x-undecoded"
 
 _TYPE_MODE_ID: Final = b"\x90\x80"
 _TYPE_MODE_ID_TIME: Final = b"\x90\xc0"
+_WITH_TIME: Final = 0x40
 """Flags of content type, delivery mode and message id, without and with a timestamp."""
 _MORE: Final = 0x0001
 """Another word of flags follows."""
@@ -36,26 +36,46 @@ class Undecoded(NamedTuple):
 
 def properties_of(raw: bytes) -> Properties | Undecoded:
     """The properties in the bytes of a content header, from the flags on."""
-    flags = raw[:2]
-    if flags in (_TYPE_MODE_ID, _TYPE_MODE_ID_TIME) and len(raw) > 4 and len(raw) > (at := 4 + raw[2]):
+    return reader()(raw)
+
+
+def reader() -> Callable[[bytes], Properties | Undecoded]:
+    """Reads the properties of messages that came together, as ``properties_of`` does.
+
+    Those of one producer differ in their id, as a rule, and in the second of their timestamp now and then. What is
+    before and behind the id is read once for as long as it stays the same.
+    """
+    before, behind = b"nothing begins like this", b""
+    content_type, delivery_mode = "", 0
+    timestamp: datetime | int | None = None
+
+    def read(raw: bytes) -> Properties | Undecoded:
+        nonlocal before, behind, content_type, delivery_mode, timestamp
+        if not raw.startswith(before):
+            if not (begins := _before_the_id(raw)):
+                return _any(raw)
+            before, behind, timestamp = begins, b"", None
+            content_type, delivery_mode = before[3:-1].decode("utf-8", "surrogateescape"), before[-1]
+        at = len(before)
         end = at + 1 + raw[at]
-        if end + (0 if flags == _TYPE_MODE_ID else 8) == len(raw):
-            content_type, delivery_mode, timestamp = _besides_the_id(raw[:at] + raw[end:])
-            return Properties(
-                content_type=content_type,
-                delivery_mode=delivery_mode,
-                message_id=raw[at + 1 : end].decode("utf-8", "surrogateescape"),
-                timestamp=timestamp,
-            )
-    return _any(raw)
+        if raw[end:] != behind or len(raw) < end:
+            if len(raw) != end + (8 if raw[1] & _WITH_TIME else 0):
+                return _any(raw)
+            behind = raw[end:]
+            timestamp = lenient.timestamp(behind)[1] if behind else None
+        message_id = raw[at + 1 : end].decode("utf-8", "surrogateescape")
+        return Properties(
+            content_type=content_type, delivery_mode=delivery_mode, message_id=message_id, timestamp=timestamp
+        )
+
+    return read
 
 
-@lru_cache(maxsize=256)
-def _besides_the_id(raw: bytes) -> tuple[str, int, datetime | int | None]:
-    """Content type, delivery mode and timestamp; a timestamp counts whole seconds, so they come again and again."""
-    at = 3 + raw[2]
-    timestamp = lenient.timestamp(raw[at + 1 :])[1] if len(raw) > at + 1 else None
-    return raw[3:at].decode("utf-8", "surrogateescape"), raw[at], timestamp
+def _before_the_id(raw: bytes) -> bytes:
+    """Flags, content type and delivery mode, where there is nothing else besides an id and a timestamp; or nothing."""
+    if raw[:2] not in (_TYPE_MODE_ID, _TYPE_MODE_ID_TIME) or len(raw) < 3 or len(raw) <= 4 + raw[2]:
+        return b""
+    return raw[: 4 + raw[2]]
 
 
 def _any(raw: bytes) -> Properties | Undecoded:
