@@ -70,18 +70,19 @@ class Coalescer:
         """Buffer updates that came together, in their order."""
         if not updates:
             return
-        lanes, ready, milestones = self._lanes, self._ready, self._milestones
+        lanes, ready, milestones, size = self._lanes, self._ready, self._milestones, 0
         self._note_arrival(now)
         for update in updates:
             order_id = update.order_id
-            if order_id in lanes or update.fields.get("status") in milestones:
+            if order_id in lanes or (milestones and update.fields.get("status") in milestones):
                 self._add(update, now)
                 continue
             # Nothing else is known of the order: the straight line of the usual case.
             ready[order_id] = lanes[order_id] = Lane([Entry(order_id, [update], now)])
-            self._ready_bytes += update.size
-            if self._oldest is not None and now < self._oldest:
-                self._oldest = now
+            size += update.size
+        self._ready_bytes += size
+        if size and self._oldest is not None and now < self._oldest:
+            self._oldest = now
 
     def add(self, update: Update, now: float) -> None:
         """Buffer one update. ``now`` is monotonic seconds; linger counts from the first update of an entry."""
@@ -174,14 +175,17 @@ class Coalescer:
 
     def _take(self, most: int, reason: FlushReason) -> Batch:
         entries: list[Entry] = []
-        size = 0
+        size, max_bytes = 0, self._max_bytes
         for lane in islice(self._ready.values(), most):
-            entry_size = lane.waiting[0].size
-            if entries and size + entry_size > self._max_bytes:
+            entry = lane.waiting[0]
+            updates = entry.updates
+            entry_size = updates[0].size if len(updates) == 1 else entry.size
+            if size + entry_size > max_bytes and entries:
                 reason = FlushReason.BYTES
                 break
             lane.out = True
-            entries.append(lane.waiting.pop(0))
+            del lane.waiting[0]
+            entries.append(entry)
             size += entry_size
         for entry in entries:
             del self._ready[entry.order_id]

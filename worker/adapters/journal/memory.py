@@ -81,7 +81,9 @@ class MemoryJournal(MemoryArchive):
         for order_id, outcome in record.orders.items():
             stored = opened.pop(order_id, None) or self._take(order_id)
             if at_rest(stored, outcome):
-                resting[order_id] = _packed(stored.revision, merged(stored.values, outcome.applied))
+                before = stored.values
+                values = merged(before, outcome.applied) if before else outcome.applied
+                resting[order_id] = _packed(stored.revision, values)
                 continue
             if contested(stored, outcome):
                 moved[order_id] = stored.claim
@@ -133,7 +135,8 @@ def _due_us(stored: StoredOrder) -> int:
 def _packed(revision: int, values: Values) -> bytes | StoredOrder:
     """As bytes, unless it holds what MessagePack cannot: lone surrogates, integers beyond 64 bits."""
     try:
-        if (stamped := together(values)) is not None:
+        stamped = values if type(values) is Stamped else together(values)
+        if stamped is not None:
             return _encode((revision, stamped.version, stamped.fields))
         return _encode((revision, None, values))
     except (UnicodeEncodeError, OverflowError):
