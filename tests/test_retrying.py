@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import AsyncRetrying, RetryCallState
 
-from worker.retrying import forever
+from worker.retrying import forever, until_done
 
 
 async def run(retrying: AsyncRetrying, action: Callable[[int], None]) -> int:
@@ -75,3 +75,39 @@ def test_waits_stay_within_their_bounds(number: int, first: float, cap: float) -
     state.attempt_number = number
 
     assert 0 <= retrying.wait(state) <= min(cap, first * 2 ** (number - 1)) + 1e-9
+
+
+async def test_the_first_try_counts_where_the_loop_begins_with_the_second() -> None:
+    """What works at once is done at once; what fails is told with its number, and tried again."""
+    failures = [ConnectionError("a"), ConnectionError("b")]
+    heard: list[tuple[str, int]] = []
+
+    async def work() -> str:
+        if failures:
+            raise failures.pop(0)
+        return "done"
+
+    def noticed(error: Exception, number: int, wait_s: float) -> None:
+        heard.append((str(error), number))
+        assert wait_s <= 0.01
+
+    done = await until_done(work, first_s=0.01, cap_s=0.01, retry_on=(ConnectionError,), noticed=noticed)
+
+    assert (done, heard) == ("done", [("a", 1), ("b", 2)])
+    assert await until_done(work, first_s=0.01, cap_s=0.01, retry_on=(ConnectionError,), noticed=noticed) == "done"
+    assert len(heard) == 2
+
+
+async def test_any_other_error_ends_it_at_once() -> None:
+    """On the first try, and on a later one."""
+    failures = [ConnectionError("a"), KeyError("b"), KeyError("c")]
+
+    async def work() -> None:
+        raise failures.pop(0)
+
+    for left in (1, 0):
+        with pytest.raises(KeyError):
+            await until_done(
+                work, first_s=0.0, cap_s=0.0, retry_on=(ConnectionError,), noticed=lambda _error, _number, _wait: None
+            )
+        assert len(failures) == left

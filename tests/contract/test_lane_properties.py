@@ -14,7 +14,7 @@ from pamqp.header import ContentHeader
 
 from worker.adapters.amqp import lenient
 from worker.adapters.amqp.deliveries import known_properties, of_cuts
-from worker.adapters.amqp.laneproperties import UNDECODED, Undecoded, properties_of
+from worker.adapters.amqp.laneproperties import UNDECODED, Undecoded, properties_of, reader
 from worker.core.decode import EventSchema
 from worker.core.headers import dead_copy
 from worker.core.model import Dead, Properties, Reason, Settlement
@@ -79,6 +79,19 @@ def test_text_that_is_no_utf8_keeps_its_bytes() -> None:
 
     assert isinstance(read, Properties)
     assert (read.content_type, read.message_id) == ("\udce9x", "y\udce9")
+
+
+@given(st.lists(st.tuples(given_properties, st.integers(1, 3)), max_size=6))
+def test_what_comes_together_is_read_as_what_comes_alone(sent: list[tuple[Basic.Properties, int]]) -> None:
+    """Whatever was read before, of this producer or another; cut off messages among them."""
+    raws = [raw for each, times in sent for raw in [each.marshal()] * times + [each.marshal()[:-1]]]
+    read = reader()
+
+    assert [told(read(raw)) for raw in raws] == [told(properties_of(raw)) for raw in raws]
+
+
+def told(read: Properties | Undecoded) -> tuple[Any, ...]:
+    return (asdict(read.properties), read.detail) if isinstance(read, Undecoded) else (asdict(read),)
 
 
 def test_a_second_word_of_flags_is_skipped() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.journal import Claim, OrderOutcome, StoredOrder, claimed, contested, merged, recorded
+from worker.core.journal import Claim, OrderOutcome, StoredOrder, at_rest, claimed, contested, merged, recorded
 from worker.core.model import Version
 
 versions = st.builds(Version, st.integers(0, 3), st.integers(-1, 1), st.integers(0, 2), st.sampled_from(["", "a", "b"]))
@@ -44,6 +44,33 @@ def test_only_the_last_claimant_clears_the_claim_and_only_if_it_knows() -> None:
     assert recorded(stored, OrderOutcome(revision=row.revision)).claim is None
     assert recorded(stored, OrderOutcome(revision=row.revision, known=False)).claim == Claim("b", 60)
     assert recorded(stored, OrderOutcome(revision=row.revision - 1)).claim == Claim("b", 60)
+
+
+stored_orders = st.builds(
+    StoredOrder,
+    values=values,
+    revision=st.integers(0, 2),
+    claim=st.none() | st.builds(Claim, st.just("a"), st.integers(0, 3)),
+    echo_us=st.none() | st.integers(0, 3),
+)
+outcomes = st.builds(
+    OrderOutcome,
+    revision=st.integers(0, 2),
+    applied=values,
+    known=st.booleans(),
+    echo_us=st.none() | st.integers(0, 3),
+    echoed_us=st.none() | st.integers(0, 3),
+)
+
+
+@given(stored_orders, outcomes)
+def test_a_row_at_rest_has_neither_claim_nor_echo(stored: StoredOrder, outcome: OrderOutcome) -> None:
+    """Nothing of it is left but what is applied, and nobody is told that he was not alone."""
+    if at_rest(stored, outcome):
+        assert recorded(stored, outcome) == StoredOrder(
+            values=merged(stored.values, outcome.applied), revision=stored.revision
+        )
+        assert not contested(stored, outcome)
 
 
 def test_an_echo_is_cleared_only_by_the_call_that_was_it() -> None:

@@ -19,6 +19,22 @@ def test_times_round_trip_to_the_microsecond(micros: int) -> None:
     assert len(text) == 27
 
 
+@given(
+    st.integers(EARLIEST_US, LATEST_US),
+    st.lists(st.tuples(st.integers(0, 26), st.sampled_from("0129Z:-.,T t_+W٣")), max_size=2),
+)
+@example(1_795_255_200_000_000, [(11, "2"), (12, "4")])
+@example(1_795_255_200_000_000, [(5, "W")])
+def test_the_usual_form_is_judged_as_any_other(micros: int, changes: list[tuple[int, str]]) -> None:
+    """It is parsed without the pattern. With its offset as numbers it is not: both say the same."""
+    letters = list(format_time(micros))
+    for place, letter in changes:
+        letters[place] = letter
+    text = "".join(letters)
+
+    assert not text.endswith("Z") or parse_time(text) == parse_time(text[:-1] + "+00:00")
+
+
 def test_times_that_cannot_be_written_become_the_nearest() -> None:
     """A copy is never stopped by a clock."""
     assert format_time(10**30) == format_time(LATEST_US) == "9999-12-31T23:59:59.999999Z"
