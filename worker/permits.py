@@ -4,15 +4,17 @@ Two rules, in this order of importance: never more calls than allowed, in any ho
 fuller batches instead of more calls. So a full batch leaves as soon as the budget allows any call, and one that is not
 full only if the budget would bear such calls for ever: at even distances.
 
-The windows are pyrate-limiter's: exact ones over the calls themselves, and it takes the time from its caller.
+The windows are pyrate-limiter's: exact ones over the calls themselves, and it takes the time from its caller. It loads
+multiprocessing and SQLite for windows of other kinds, 2.4 MB, so it is imported where there is a budget.
 """
 
 import math
-from typing import cast
-
-from pyrate_limiter import InMemoryBucket, Rate, RateItem
+from typing import TYPE_CHECKING, cast
 
 from worker.core.budget import HOUR_S, calls_per_turn
+
+if TYPE_CHECKING:
+    from pyrate_limiter import InMemoryBucket
 
 _MS = 1000
 WINDOW_S = HOUR_S + 1.0
@@ -27,7 +29,7 @@ class Permits:
     """
 
     def __init__(self, per_hour: int | None) -> None:
-        self._bucket = None if per_hour is None else InMemoryBucket(_rates(per_hour))
+        self._bucket = None if per_hour is None else _bucket(per_hour)
         self.per_hour = per_hour
         self._distance_s = 0.0 if per_hour is None else WINDOW_S / per_hour
         self._last = -math.inf
@@ -50,6 +52,8 @@ class Permits:
             return 0.0
         if not full and now < self._last + self._distance_s:
             return self._last + self._distance_s - now
+        from pyrate_limiter import RateItem
+
         call = RateItem("call", int(now * _MS))
         self._bucket.leak(call.timestamp)
         if self._bucket.put(call):
@@ -59,8 +63,10 @@ class Permits:
         return max(1, wait_ms) / _MS
 
 
-def _rates(per_hour: int) -> list[Rate]:
+def _bucket(per_hour: int) -> "InMemoryBucket":
+    from pyrate_limiter import InMemoryBucket, Rate
+
     turn = calls_per_turn(per_hour)
     window_ms = int(WINDOW_S * _MS)
     hour = Rate(per_hour, window_ms)
-    return [Rate(turn, window_ms * turn // per_hour), hour] if turn < per_hour else [hour]
+    return InMemoryBucket([Rate(turn, window_ms * turn // per_hour), hour] if turn < per_hour else [hour])
