@@ -25,10 +25,12 @@ async def begin():
 asyncio.run(begin())
 """
 ON_DEMAND = (
+    "aiohttp.web",
     "alembic",
     "asyncpg",
     "jinja2",
     "opentelemetry",
+    "prometheus_client",
     "pyrate_limiter",
     "sqlalchemy",
     "worker.console",

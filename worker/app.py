@@ -11,17 +11,16 @@ from importlib.metadata import version
 
 import structlog
 
-from worker.adapters.admin import AdminServer
 from worker.adapters.amqp.connection import shown
 from worker.adapters.amqp.declaring import declare, verify
 from worker.adapters.amqp.partitions import Partitions
 from worker.adapters.amqp.topology import planned
 from worker.adapters.journal.opening import check
-from worker.adapters.prometheus import PrometheusText
 from worker.assembling import DISTRIBUTION, Worker, assemble
 from worker.config import Settings
 from worker.core.errors import ConnectionLost, JournalUnavailable, UsageError
 from worker.core.settings import TopologyMode
+from worker.operations import WorkerOperations
 from worker.ports import Exposition, Operations, wall_us
 from worker.pruning import keep_pruned
 from worker.retrying import forever
@@ -45,7 +44,8 @@ async def run(settings: Settings) -> None:
         # The admin interface outlives everything else: it answers why the worker is not ready, from first to last.
         async with AsyncExitStack() as last, AsyncExitStack() as stack:
             parts = await assemble(settings, stack)
-            await open_admin(settings, parts.operations, PrometheusText(parts.operations.readings), last)
+            if settings.admin_port:
+                await open_admin(settings, parts.operations, _exposition(parts.operations), last)
             if await unless_stopped(stop, _prepare(settings, parts)):
                 await _work(parts, stop)
     log.info("worker.stopped", took_s=round(time.monotonic() - started, 3), counts=dict(parts.pipeline.counts))
@@ -121,9 +121,18 @@ async def _tell_ready(consumer: Partitions) -> None:
     log.info("worker.ready")
 
 
+def _exposition(operations: WorkerOperations) -> Exposition:
+    # Here and below: without the interface neither prometheus-client nor aiohttp's server is needed, 3 MB.
+    from worker.adapters.prometheus import PrometheusText
+
+    return PrometheusText(operations.readings)
+
+
 async def open_admin(settings: Settings, operations: Operations, exposition: Exposition, stack: AsyncExitStack) -> None:
     """Start the admin interface. UsageError where it cannot listen, unless nobody chose the port: bringing events to
     the platform matters more than a default that something else on this machine holds."""
+    from worker.adapters.admin import AdminServer
+
     try:
         await stack.enter_async_context(AdminServer(settings.admin, operations, exposition))
     except UsageError as refused:
