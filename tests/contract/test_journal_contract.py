@@ -1,6 +1,7 @@
 """What every journal does, whatever it is made of with what was applied (``journalports.Ledger``)."""
 
 import itertools
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.builders import applied_record
 from tests.contract.journals import KINDS, applied, opened, url_of, version
 from tests.pipeline.fakes import WatchedJournal
-from worker.adapters.journal.memory import MemoryJournal
+from worker.adapters.journal.memory import ORDERS_KEPT, MemoryJournal
 from worker.core.model import Scalar, Version
 from worker.journalports import Ledger
 
@@ -113,3 +114,16 @@ async def test_memory_keeps_the_orders_that_were_touched_last() -> None:
         await journal.record(applied_record({order_id: applied(order_id)}))
 
     assert set(await journal.known([1, 2, 3])) == {1, 3}
+
+
+async def test_memory_takes_no_more_room_for_orders_that_it_forgot() -> None:
+    """However many there were: a backlog of millions needs what its first hundred thousand needed."""
+    # A dict doubles at powers of two: the smaller limit is as far below one.
+    journal, room = MemoryJournal(limit=ORDERS_KEPT // 128), []
+    tracemalloc.start()
+    for first in range(0, 5000, 100):
+        await journal.record(applied_record({first + each: applied(1) for each in range(100)}))
+        room.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+
+    assert max(room) < 1.1 * room[9]

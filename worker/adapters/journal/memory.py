@@ -53,6 +53,7 @@ class MemoryJournal(MemoryArchive):
         self._claim_us = round(claim_s * 1_000_000)
         self._resting: dict[int, bytes | StoredOrder] = {}
         self._open: dict[int, StoredOrder] = {}
+        self._dropped = 0
 
     async def known(self, order_ids: Sequence[int]) -> Mapping[int, Values]:
         """The applied values of these orders."""
@@ -121,8 +122,14 @@ class MemoryJournal(MemoryArchive):
         over = len(self._resting) + len(self._open) - self._limit
         if over <= 0:
             return
-        drop_first(self._resting, over + self._limit // 100)  # some more, to look less often
+        over += self._limit // 100  # some more, to look less often
+        drop_first(self._resting, over)
         drop_first(self._open, len(self._resting) + len(self._open) - self._limit)
+        self._dropped += over
+        if self._dropped > self._limit // 2:
+            # What was taken out of a dict leaves its place behind, and the dict doubles when all are used. Not by
+            # ``copy``: that may copy the places too.
+            self._resting, self._dropped = dict(self._resting), 0
 
 
 def _due_us(stored: StoredOrder) -> int:
