@@ -47,7 +47,17 @@ async def poison(journal: MemoryJournal) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/now", "/dead", "/dead?by=detail", "/dead/letters", "/dead/letter?copy=c-2", "/orders/7", "/replays", "/audit"],
+    [
+        "/now",
+        "/dead",
+        "/dead?by=detail",
+        "/dead/letters",
+        "/dead/letter?copy=c-2",
+        "/orders/7",
+        "/replays",
+        "/replays/r-1",
+        "/audit",
+    ],
 )
 async def test_markup_in_an_event_is_text(path: str) -> None:
     """Carrier names, ids, details, names of people: escaped wherever they stand."""

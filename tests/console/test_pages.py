@@ -233,6 +233,24 @@ async def test_a_replay_that_nobody_runs_any_more_is_interrupted_and_can_be_resu
     assert missing.status == 404
 
 
+async def test_a_replay_with_changes_that_cannot_be_any_more_is_still_shown() -> None:
+    """A field that EXTRA_FIELDS had when it was planned: judging says what is missing, the page is there."""
+    replay = Replay(
+        replay_id="r-1", queue=QUEUE, author="kim", options={"queue": QUEUE, "edits": ["shipping_tracking=1"]},
+        state="stopped", created_us=NOW_US, changed_us=NOW_US,
+    )  # fmt: skip
+    async with console() as stage, stage.browser() as browser:
+        [row] = await stage.index(dead_letter(1))
+        await stage.journal.begin(replay)
+        await stage.journal.plan("r-1", [ReplayItem(place=0, copy_id=row.copy_id)])
+        page = await browser.get("/replays/r-1")
+        judged = await browser.settled(await browser.post("/replays/r-1/judge"))
+
+    assert page.status == 200
+    assert "0 of 1" in page.words
+    assert "shipping_tracking" in judged.words
+
+
 async def test_times_are_relative_with_the_absolute_one_at_hand() -> None:
     """In a ``time`` element that programs read as well."""
     async with console() as stage, stage.browser() as browser:
