@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from worker.core.journal import BatchRecord, OrderOutcome, Values
+from worker.core.journal import BatchRecord, OrderOutcome
 from worker.core.model import Delivery, Fields, Properties, Scalar, Update, Version
 from worker.core.times import format_time
+from worker.core.values import Values
 
 NOW_US = 1_795_255_200_000_000
 """2026-11-21T10:00:00Z: when test deliveries arrive unless told otherwise."""

@@ -22,7 +22,8 @@ from worker.core.history import (
     Sought,
     Tally,
 )
-from worker.core.journal import BatchRecord, Claim, OrderRow, Values
+from worker.core.journal import BatchRecord, Claim, OrderRow
+from worker.core.values import Values
 
 
 class Ledger(Protocol):

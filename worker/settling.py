@@ -127,9 +127,11 @@ class Unsettled:
             await self._place(settlements)
         finally:
             self._stuck.pop(id(settlements), None)
-        taken = [(settlement, self._open.pop(settlement.delivery, None)) for settlement in settlements]
-        self._note_settled([known[1] for _, known in taken if known is not None and known[1] is not None])
-        self._count([settlement for settlement, known in taken if known is not None])
+        taken = [self._open.pop(settlement.delivery, None) for settlement in settlements]
+        if None in taken:
+            settlements = [each for each, known in zip(settlements, taken, strict=True) if known is not None]
+        self._note_settled([known[1] for known in taken if known is not None and known[1] is not None])
+        self._count(settlements)
 
     def _note_settled(self, updates: Sequence[Update]) -> None:
         if not updates:

@@ -9,8 +9,9 @@ import pytest
 
 from worker.adapters.journal.memory import MemoryJournal
 from worker.adapters.journal.sql import SqlJournal
-from worker.core.journal import BatchRecord, OrderOutcome, Values
+from worker.core.journal import BatchRecord, OrderOutcome
 from worker.core.model import Scalar, Version
+from worker.core.values import Values
 
 AnyJournal = MemoryJournal | SqlJournal
 KINDS = ("memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres))

@@ -10,8 +10,8 @@ from worker.core.deadletter import MOST_GROUPS, OTHERS
 from worker.core.edits import Edits
 from worker.core.forecast import Cell, Forecast, Grounds, Kind, Tallies, forecast_decoded, forecast_letter
 from worker.core.history import IndexedLetter
-from worker.core.journal import Values
 from worker.core.model import Dead, Delivery, Fields, Properties, Reason, Update, Version
+from worker.core.values import Values
 from worker.core.versions import standing
 
 GROUNDS = Grounds(terminal=frozenset({64, 128, 516}), latest_us=10**15)

@@ -56,7 +56,7 @@ async def test_the_first_message_that_never_came_back_widens_the_consumer(
     assert [each.tag for each in deliveries] == list(range(1, 21))
     assert [each.routing_key for each in deliveries] == [str(number) for number in range(20)]
     (widened,) = [line for line in logs if line["event"] == "broker.widened"]
-    assert widened["prefetch"] == 50
+    assert widened["prefetch"] == 100
     assert widened["took_s"] < 1.0
 
 

@@ -17,8 +17,8 @@ from worker.core.acks import AckFrame, AckLedger
 from worker.core.coalesce import Coalescer
 from worker.core.decode import EventSchema
 from worker.core.entry import Entry, FlushReason
-from worker.core.journal import Values
 from worker.core.model import AckReason, Dead, Delivery, Settlement, Update
+from worker.core.values import Values
 from worker.core.versions import FirstSight, KnownVersions
 from worker.settling import Unsettled
 

@@ -12,7 +12,8 @@ from worker.adapters.journal import memory
 from worker.adapters.journal.memory import MemoryJournal
 from worker.core import bookkeeping
 from worker.core import journal as rules
-from worker.core.journal import FAR_US, BatchRecord, Claim, OrderOutcome, OrderRow, StoredOrder, Values
+from worker.core.journal import FAR_US, BatchRecord, Claim, OrderOutcome, OrderRow, StoredOrder
+from worker.core.values import Values
 from worker.steadyjournal import SteadyJournal
 
 EARLY_US = 60_000_000

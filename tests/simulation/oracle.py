@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from tests.simulation.scenario import Event, Kind, Scenario, event_number
 from tests.simulation.trace import Trace
-from worker.core.journal import Values
 from worker.core.model import Fields, Reason, Scalar, Version
+from worker.core.values import Values
 
 Age = tuple[int, int]
 IN_DOUBT = frozenset({Reason.OUTCOME_UNKNOWN, Reason.REJECTED_IN_DOUBT, Reason.UNCONFIRMED})

@@ -11,9 +11,10 @@ from typing import Any, overload
 from worker.core.fields import INT64_MAX
 from worker.core.headers import read_history
 from worker.core.history import HistoryRow
-from worker.core.journal import LATE_S, BatchRecord, OrderOutcome, OrderRow, Values
+from worker.core.journal import LATE_S, BatchRecord, OrderOutcome, OrderRow
 from worker.core.model import Ack, Dead, Release, Retry, Settlement
 from worker.core.request import Request
+from worker.core.values import Values
 from worker.core.verdict import Call, Judgement
 
 Applied = Mapping[int, Values]

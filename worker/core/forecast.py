@@ -14,10 +14,10 @@ from worker.core.deadletter import MOST_GROUPS, OTHERS
 from worker.core.edits import NO_EDITS, Edits
 from worker.core.fields import INT64_MIN
 from worker.core.history import IndexedLetter
-from worker.core.journal import Values
 from worker.core.model import AckReason, Dead, Fields, Reason, Update, Version
 from worker.core.terminal import STATUS, leaves
 from worker.core.times import format_time
+from worker.core.values import Values
 from worker.core.versions import standing_of
 
 

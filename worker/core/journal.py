@@ -22,14 +22,12 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from worker.core.history import HistoryRow
-from worker.core.model import Scalar, Version
+from worker.core.model import Version
+from worker.core.values import Stamped, Values
 
 LATE_S = 30.0
 """The latest that the platform may execute a call after we gave it up (design, Promises)."""
 FAR_US = 2**63 - 1
-
-Values = Mapping[str, tuple[Version, Scalar]]
-"""By field: the version that was applied, and the value."""
 
 
 class Claim(NamedTuple):
@@ -131,12 +129,18 @@ def merged(known: Values, applied: Values) -> Values:
     """Per field the greater version with its value; of equal ones the known stays."""
     if not known:
         return applied
+    if isinstance(known, Stamped) and isinstance(applied, Stamped):
+        newer_one, other = (applied, known) if known.version < applied.version else (known, applied)
+        if newer_one.fields.keys() >= other.fields.keys():
+            return newer_one
     newer = {name: value for name, value in applied.items() if name not in known or known[name][0] < value[0]}
     return {**known, **newer} if newer else known
 
 
 def owed(stored_us: int | None, outcome: OrderOutcome) -> int | None:
     """Since when an echo is owed after the call, ``stored_us`` being since when it was before."""
+    if stored_us is None and outcome.echo_us is None:
+        return None
     left = None if stored_us == outcome.echoed_us else stored_us
     if left is None or outcome.echo_us is None:
         return outcome.echo_us if left is None else left

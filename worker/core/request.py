@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from worker.core.entry import Batch, Entry
 from worker.core.fields import INT64_MIN
 from worker.core.horizon import Horizon, too_old
-from worker.core.journal import OrderRow, Values
-from worker.core.model import ACKS, AckReason, Dead, Fields, Scalar, Settlement, Update, Version
+from worker.core.journal import OrderRow
+from worker.core.model import ACKS, AckReason, Dead, Fields, Scalar, Settlement, Update
 from worker.core.terminal import STATUS, barred
+from worker.core.values import Stamped, Values
 from worker.core.verdict import Item, ItemVerdict, Judgement
 from worker.core.versions import by_version, standing, unsent
 
@@ -72,6 +73,8 @@ def _news(entry: Entry, values: Values) -> Fields:
 
 def _is_news(update: Update, values: Values) -> bool:
     """Whether each of its fields is newer than the known value. Those mostly came together, with one version."""
+    if isinstance(values, Stamped):
+        return values.version < update.version or values.fields.keys().isdisjoint(update.fields)
     version, older = update.version, None
     for name in update.fields:
         known = values.get(name)
@@ -108,22 +111,18 @@ def _acknowledged(batch: Batch, entry: Entry, known: Values) -> list[Settlement]
     ]
 
 
-def applied_by(request: Request, judgement: Judgement) -> dict[int, dict[str, tuple[Version, Scalar]]]:
+def applied_by(request: Request, judgement: Judgement) -> dict[int, Values]:
     """Per order and field the version and value that the platform confirmed: what the journal has to learn."""
-    applied: dict[int, dict[str, tuple[Version, Scalar]]] = {}
+    applied: dict[int, Values] = {}
     for entry in request.entries:
         order_id, updates = entry.order_id, entry.updates
         if judgement.all_applied or _is_confirmed(judgement.items.get(order_id)):
-            # Loops, because they cost half of what a comprehension for each entry does.
-            applied[order_id] = mine = {}
+            fields = request.fields[order_id]
             if len(updates) == 1:
-                version = updates[0].version
-                for name, value in request.fields[order_id].items():
-                    mine[name] = (version, value)
+                applied[order_id] = Stamped(updates[0].version, fields)
             else:
                 winners = entry.winners
-                for name, value in request.fields[order_id].items():
-                    mine[name] = (winners[name].version, value)
+                applied[order_id] = {name: (winners[name].version, value) for name, value in fields.items()}
     return applied
 
 

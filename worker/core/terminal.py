@@ -8,9 +8,10 @@ from collections.abc import Collection
 
 from worker.core.entry import Entry
 from worker.core.headers import read_history
-from worker.core.journal import OrderRow, Values
+from worker.core.journal import OrderRow
 from worker.core.model import Dead, Fields, Reason, Update, Version
 from worker.core.times import format_time
+from worker.core.values import Values
 
 STATUS = "status"
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from worker.core.identity import Identity, identity
-from worker.core.journal import Values, merged
+from worker.core.journal import merged
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
+from worker.core.values import Stamped, Values
 
 
 def newest(updates: Iterable[Update]) -> dict[str, Update]:
@@ -86,6 +87,10 @@ def standing(update: Update, known: Values) -> AckReason | None:
 
 def standing_of(fields: Fields, version: Version, known: Values) -> AckReason | None:
     """The same for fields and their version."""
+    if isinstance(known, Stamped):
+        if known.version < version or not known.fields.keys() >= fields.keys():
+            return None
+        return AckReason.DUPLICATE if known.version == version else AckReason.SUPERSEDED
     reason = AckReason.SUPERSEDED
     for name in fields:
         applied = known.get(name)

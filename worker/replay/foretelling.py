@@ -8,9 +8,9 @@ from worker.config import Settings
 from worker.core.deadletter import DeadLetter
 from worker.core.forecast import Forecast, forecast_decoded, forecast_letter
 from worker.core.history import HistoryRow, IndexedLetter
-from worker.core.journal import Values
 from worker.core.letterindex import decoded
 from worker.core.model import Update
+from worker.core.values import Values
 from worker.journalports import Archive, Ledger
 from worker.ports import wall_us
 from worker.replay.reaching import grounds_of, schema_of

@@ -9,11 +9,11 @@ from worker.core.edits import NO_EDITS, Edits, edited
 from worker.core.forecast import Forecast, Grounds, Kind, forecast_decoded
 from worker.core.headers import Copy
 from worker.core.history import HistoryRow, ReplayItem
-from worker.core.journal import Values
 from worker.core.letterfile import exchange_of
 from worker.core.model import AckReason, Dead, Delivery, Reason, Update
 from worker.core.replaycopy import Ticket, knows_where, replay_copy
 from worker.core.replayoptions import Options
+from worker.core.values import Values
 
 WORKER = "order-worker dead"
 """Who the history says it was."""

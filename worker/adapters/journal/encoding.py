@@ -16,8 +16,8 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from worker.core.history import DAY_US, HistoryRow, IndexedLetter, LetterState
-from worker.core.journal import Values
 from worker.core.model import Scalar, Version
+from worker.core.values import Stamped, Values, together
 
 HISTORY_TYPES: Final = {
     "order_id": "bigint",
@@ -66,10 +66,8 @@ def load_json(text: str) -> Any:
 def dump_values(values: Values) -> str:
     """``{"status": [[time_us, sequence, first_seen_us, message_id], value]}``; where all have one version, as what a
     single event applied, ``[version, {"status": value}]``."""
-    versions = [version for version, _ in values.values()]
-    if versions and versions.count(first := versions[0]) == len(versions):
-        return dump_json((first, {name: pair[1] for name, pair in values.items()}))
-    return dump_json(values)
+    stamped = together(values)
+    return dump_json(values) if stamped is None else dump_json((stamped.version, stamped.fields))
 
 
 def load_values(text: str) -> Values:
@@ -80,14 +78,13 @@ def load_values(text: str) -> Values:
         version, fields = _decode_event(text)
     except msgspec.DecodeError:
         return _load_values(json.loads(text))
-    return {name: (version, value) for name, value in fields.items()}
+    return Stamped(version, fields)
 
 
 def _load_values(found: Any) -> Values:
     if isinstance(found, dict):
         return {name: (Version(*version), value) for name, (version, value) in found.items()}
-    version = Version(*found[0])
-    return {name: (version, value) for name, value in found[1].items()}
+    return Stamped(Version(*found[0]), found[1])
 
 
 def load_version(text: str | None) -> Version | None:
@@ -102,6 +99,8 @@ def load_version(text: str | None) -> Version | None:
 
 def newest_us(values: Values) -> int | None:
     """The greatest time among the versions."""
+    if isinstance(values, Stamped):
+        return values.version.time_us
     newest: int | None = None
     for version, _ in values.values():
         if newest is None or version.time_us > newest:

@@ -20,12 +20,12 @@ from worker.core.journal import (
     Claim,
     OrderRow,
     StoredOrder,
-    Values,
     claimed,
     contested,
     recorded,
 )
 from worker.core.model import Version
+from worker.core.values import Stamped, Values, together
 
 MEMORY = "memory"
 """What ``JOURNAL_URL`` says for this journal."""
@@ -74,11 +74,16 @@ class MemoryJournal(MemoryArchive):
     async def record(self, record: BatchRecord) -> Mapping[int, Claim | None]:
         """Take down what came of a batch."""
         moved: dict[int, Claim | None] = {}
+        resting, opened = self._resting, self._open
         for order_id, outcome in record.orders.items():
-            stored = self._take(order_id)
+            stored = opened.pop(order_id, None) or self._take(order_id)
             if contested(stored, outcome):
                 moved[order_id] = stored.claim
-            self._put(order_id, recorded(stored, outcome))
+            after = recorded(stored, outcome)
+            if after.claim is None and after.echo_us is None:
+                resting[order_id] = _packed(after)
+            else:
+                opened[order_id] = after
         self._forget_oldest()
         self._take_down(record)
         return moved
@@ -132,12 +137,10 @@ def _due_us(stored: StoredOrder) -> int:
 
 def _packed(stored: StoredOrder) -> bytes | StoredOrder:
     """As bytes, unless it holds what MessagePack cannot: lone surrogates, integers beyond 64 bits."""
-    values = stored.values
-    versions = [version for version, _ in values.values()]
     try:
-        if versions and versions.count(versions[0]) == len(versions):  # all of one event, as nearly always
-            return _encode((stored.revision, versions[0], {name: value for name, (_, value) in values.items()}))
-        return _encode((stored.revision, None, values))
+        if (stamped := together(stored.values)) is not None:
+            return _encode((stored.revision, stamped.version, stamped.fields))
+        return _encode((stored.revision, None, stored.values))
     except (UnicodeEncodeError, OverflowError):
         return stored
 
@@ -147,7 +150,7 @@ def _unpacked(resting: bytes | StoredOrder) -> StoredOrder:
         return resting
     revision, version, values = _decode(resting)
     if version is not None:
-        values = {name: (version, value) for name, value in values.items()}
-    elif values:
+        return StoredOrder(values=Stamped(version, values), revision=revision)
+    if values:
         values = {name: (convert(stamp, Version), value) for name, (stamp, value) in values.items()}
     return StoredOrder(values=values, revision=revision)

@@ -29,7 +29,8 @@ from worker.adapters.journal.encoding import dump_json, dump_values, end_of_day,
 from worker.adapters.journal.statements import Bulk, insert_for
 from worker.adapters.journal.tables import orders
 from worker.core.fields import INT64_MIN
-from worker.core.journal import Claim, OrderOutcome, StoredOrder, Values, contested, recorded
+from worker.core.journal import Claim, OrderOutcome, StoredOrder, contested, recorded
+from worker.core.values import Values
 
 SCANNED: Final = 5_000
 """Orders that one look for abandoned claims goes through."""

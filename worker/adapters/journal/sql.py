@@ -11,7 +11,8 @@ from worker.adapters.journal.memory import ABANDONED_S, CLAIM_S
 from worker.adapters.journal.orders import BEFORE_ALL, Orders
 from worker.adapters.journal.sqlarchive import SqlArchive
 from worker.adapters.journal.ways import Kind
-from worker.core.journal import BatchRecord, Claim, OrderRow, Values
+from worker.core.journal import BatchRecord, Claim, OrderRow
+from worker.core.values import Values
 
 
 class SqlJournal(SqlArchive):
