@@ -61,9 +61,9 @@ class Clicking:
         await person.until_settled()
         assert "no outcome yet" not in await person.words("#progress")
 
-    async def replay(self, *reasons: Reason) -> None:
+    async def replay(self, *reasons: Reason, canary: int, rate: str) -> None:
         """Plan what is shown, compare, carry it out."""
-        self.replays.append(await self.person.plan(canary=10, rate="200/s"))
+        self.replays.append(await self.person.plan(canary=canary, rate=rate))
         assert await self.person.state() == "planned"
         assert await self.planned() == self.books.plan(*reasons)
         await self.carry_out()
@@ -91,10 +91,11 @@ async def replay_all(clicking: Clicking) -> None:
     await clicking.open_group(Reason.REJECTED)
     await read_one(person, (await person.rows("letters"))[0][0])
     await person.follow("Plan a replay")
-    await clicking.replay(Reason.REJECTED)
+    await clicking.replay(Reason.REJECTED, canary=10, rate="200/s")
     await person.follow("Replays")
     await person.follow("Plan a replay of everything")
-    await clicking.replay(Reason.RETRIES_EXHAUSTED, Reason.TERMINAL_ORDER, Reason.INVALID_EVENT)
+    rest = (Reason.RETRIES_EXHAUSTED, Reason.TERMINAL_ORDER, Reason.INVALID_EVENT)
+    await clicking.replay(*rest, canary=0, rate="")
 
 
 async def discard(clicking: Clicking, count: int, file: Path) -> None:
