@@ -11,7 +11,8 @@ from tests.support.graveyard import Graveyard
 from tests.support.proxy import TcpProxy
 from worker.adapters.privatebroker import PrivateBroker
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
+# The first one may have to install Chromium.
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(360)]
 
 AWAY = re.compile(r"broker|connect", re.IGNORECASE)
 
