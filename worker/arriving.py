@@ -70,7 +70,7 @@ class Arrivals:
             elif decoded is not None:
                 arrived[delivery] = None
                 early.append(Settlement(delivery=delivery, disposition=decoded))
-        self._unsettled.add_all(arrived, now)
+        self._unsettled.add(arrived, now)
         self._buffer(fresh, now)
         self._decide_early(early)
 
@@ -98,7 +98,7 @@ class Arrivals:
         idle."""
         if not settlements:
             return
-        self._early.add_all(settlements)
+        self._early.add(settlements)
         if not self._slots.in_flight or len(self._early) >= EARLY_AT_MOST:
             self._wake()
 

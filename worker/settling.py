@@ -78,13 +78,8 @@ class Unsettled:
         """The unsettled deliveries that arrived before the first one that is none of these."""
         return set(takewhile(decided.__contains__, self._open))
 
-    def add(self, delivery: Delivery, update: Update | None, now: float) -> None:
-        """A delivery arrived; ``update`` is None where its body could not be decoded."""
-        self._open[delivery] = now, update
-        self.counts["delivered"] += 1
-
-    def add_all(self, arrived: Mapping[Delivery, Update | None], now: float) -> None:
-        """Several arrived together, in this order."""
+    def add(self, arrived: Mapping[Delivery, Update | None], now: float) -> None:
+        """These arrived together, in this order; None stands for an update where a body could not be decoded."""
         self._open.update(zip(arrived, zip(repeat(now), arrived.values(), strict=False), strict=False))
         self.counts["delivered"] += len(arrived)
 
@@ -181,11 +176,7 @@ class Early:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, settlement: Settlement) -> None:
-        """This is decided."""
-        self._waiting.append(settlement)
-
-    def add_all(self, settlements: Iterable[Settlement]) -> None:
+    def add(self, settlements: Iterable[Settlement]) -> None:
         """These are decided."""
         self._waiting.extend(settlements)
 

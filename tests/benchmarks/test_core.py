@@ -130,8 +130,7 @@ def test_settle(benchmark: BenchmarkFixture, loop: asyncio.AbstractEventLoop) ->
 
     def setup() -> tuple[Unsettled]:
         unsettled = Unsettled(Nobody(), prefetch=2000)
-        for update in given:
-            unsettled.add(update.delivery, update, 0.0)
+        unsettled.add({update.delivery: update for update in given}, 0.0)
         return (unsettled,)
 
     def work(unsettled: Unsettled) -> int:

@@ -147,12 +147,7 @@ def proxied(network: str) -> dict[str, Any]:
 
 async def test_a_proxy_that_is_named_says_who_it_is() -> None:
     """Those who are named operate, others look."""
-    given: dict[str, Any] = {
-        "console_proxy_header": "X-User",
-        "console_proxy_from": ("127.0.0.0/8",),
-        "console_operators": ("kim",),
-    }
-    async with console(**given) as stage, stage.browser() as browser:
+    async with console(**proxied("127.0.0.0/8")) as stage, stage.browser() as browser:
         kim = await browser.get("/now", headers={"X-User": "kim"})
         vic = await browser.get("/now", headers={"X-User": "vic"})
         nobody = await browser.get("/now")
@@ -165,12 +160,7 @@ async def test_a_proxy_that_is_named_says_who_it_is() -> None:
 
 async def test_the_header_of_anybody_else_is_not_believed() -> None:
     """The network of the proxy is another one."""
-    given: dict[str, Any] = {
-        "console_proxy_header": "X-User",
-        "console_proxy_from": ("10.0.0.0/8",),
-        "console_operators": ("kim",),
-    }
-    async with console(**given) as stage, stage.browser() as browser:
+    async with console(**proxied("10.0.0.0/8")) as stage, stage.browser() as browser:
         page = await browser.get("/now", headers={"X-User": "kim"})
 
     assert page.status == 401

@@ -9,7 +9,7 @@ import pytest
 
 from worker.adapters.journal.memory import MemoryJournal
 from worker.adapters.journal.sql import SqlJournal
-from worker.core.journal import BatchRecord, OrderOutcome
+from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
 from worker.core.model import Scalar, Version
 from worker.core.values import Values
 
@@ -21,6 +21,11 @@ NOW = 1_800_000_000_000_000
 SECOND = 1_000_000
 
 _ids = itertools.count(1, 1000)
+
+
+def versions_in(row: OrderRow) -> dict[str, Version]:
+    """The applied version of each field."""
+    return {name: version for name, (version, _) in row.values.items()}
 
 
 def fresh_id() -> int:

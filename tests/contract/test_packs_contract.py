@@ -1,7 +1,7 @@
 """History of whole batches: wherever a journal puts it, it comes back in order, by order, and is forgotten by age."""
 
 from tests.builders import make_update
-from tests.contract.journals import CLAIM_US, NOW, SECOND, AnyJournal, Pair, applied, record_of, version
+from tests.contract.journals import CLAIM_US, NOW, SECOND, AnyJournal, Pair, applied, record_of, version, versions_in
 from worker.adapters.journal import packs
 from worker.adapters.journal.sql import SqlJournal
 from worker.core.bookkeeping import History
@@ -111,5 +111,5 @@ async def test_what_came_between_the_first_claim_and_its_record_is_merged(pair: 
 
     found = (await pair.b.claim([one], wall_us=NOW + CLAIM_US))[one]
 
-    assert found.versions == {"status": version(9), "carrier": version(7)}
+    assert versions_in(found) == {"status": version(9), "carrier": version(7)}
     assert found.standing is None

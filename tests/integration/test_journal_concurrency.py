@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
 
-from tests.contract.journals import NOW, SECOND, AnyJournal, Pair, applied, fresh_id, opened, record_of, url_of, version
+from tests.contract.journals import (
+    NOW,
+    SECOND,
+    AnyJournal,
+    Pair,
+    applied,
+    fresh_id,
+    opened,
+    record_of,
+    url_of,
+    version,
+    versions_in,
+)
 from worker.adapters.journal.database import Database
 from worker.adapters.journal.ways import Kind
 from worker.core.journal import BatchRecord, OrderOutcome, OrderRow
@@ -53,7 +65,7 @@ async def test_overlapping_batches_in_opposite_order_all_get_through(pair: Pair)
 
     rows = await pair.a.claim(ids, wall_us=NOW)
     assert {row.revision for row in rows.values()} == {31, 61}
-    assert [rows[each].versions["status"] for each in ids[10:30]] == [version(60)] * 20
+    assert [versions_in(rows[each])["status"] for each in ids[10:30]] == [version(60)] * 20
 
 
 @pytest.mark.postgres
@@ -181,7 +193,7 @@ async def test_any_interleaving_leaves_the_greatest_versions(pair: Pair, story: 
         assert found == await played(memory, first, story)
     for place, row in enumerate(found[-2:]):
         assert isinstance(row, OrderRow)
-        for field, highest in row.versions.items():
+        for field, highest in versions_in(row).items():
             times = [each.time_us for each in story if (each.place, each.field, each.claims) == (place, field, False)]
             assert highest == version(max(times))
 
@@ -205,5 +217,5 @@ async def test_at_once_the_greatest_versions_stay_too(pair: Pair, story: list[St
     for place in (0, 1):
         ours = [step for step in story if step.place == place]
         greatest = {field: max(s.time_us for s in ours if s.field == field) for field in {s.field for s in ours}}
-        assert rows[first + place].versions == {field: version(time_us) for field, time_us in greatest.items()}
+        assert versions_in(rows[first + place]) == {field: version(time_us) for field, time_us in greatest.items()}
         assert rows[first + place].revision == len(ours) + 1

@@ -9,7 +9,8 @@ import pytest
 from tests.k8s.overlays import K8S, WORKER, deployment, rendered, settings_of, with_worker
 from tests.support.kustomize import Resource, containers, find
 from worker.adapters.admin import OPEN_TO_ALL
-from worker.config import BROKER_TIMEOUT_S, PREFIX, Settings, variable
+from worker.config import PREFIX, Settings, variable
+from worker.core.findings import BROKER_TIMEOUT_S
 from worker.core.watch import BLOCKED_S, GIVE_UP_AFTER_S, NOT_CONSUMING_S, REBUILD_AFTER_S
 from worker.loading import load_settings
 from worker.watchdog import PERIOD_S

@@ -64,7 +64,7 @@ async def test_the_settling_of_a_copy_that_fails() -> None:
         delivery = Delivery(
             generation=1, tag=1, body=b"", properties=Properties(), exchange="", routing_key="", redelivered=False
         )
-        unsettled.add(delivery, None, 0.0)
+        unsettled.add({delivery: None}, 0.0)
         settlement = Settlement(delivery=delivery, disposition=Dead(reason=Reason.INVALID_EVENT, detail="no"))
         await cut.run(unsettled.settle([settlement]))
         assert (delivery in unsettled) == (settler.settled == [])

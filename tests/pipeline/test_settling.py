@@ -115,7 +115,7 @@ def test_a_lost_channel_takes_its_own_deliveries_and_no_others() -> None:
         for number in (2, 3, 4, 5)
     }
     for update in updates.values():
-        unsettled.add(update.delivery, update, 0.0)
+        unsettled.add({update.delivery: update}, 0.0)
     unsettled.lost(4)
 
     assert [number for number, update in updates.items() if update.delivery in unsettled] == [3, 5]
@@ -132,7 +132,7 @@ async def test_acks_that_a_lost_channel_may_have_lost_are_those_of_that_channel(
         make_update(number, status=4, tag=number, generation=3, message_id=f"m-{number}") for number in range(100, 120)
     ]
     for update in (quiet, *busy):
-        unsettled.add(update.delivery, update, 0.0)
+        unsettled.add({update.delivery: update}, 0.0)
         ack = Ack(AckReason.APPLIED)
         await unsettled.settle([Settlement(delivery=update.delivery, disposition=ack, update=update)])
     unsettled.lost(2)
@@ -147,9 +147,8 @@ def test_invalid_events_wait_for_what_arrived_before_them_on_any_partition() -> 
     unsettled = Unsettled(Settled(), prefetch=10, partitions=2)
     early = Early(unsettled)
     good, bad = make_update(1, status=4, tag=1, generation=9), make_delivery(b"no JSON", tag=1, generation=2)
-    unsettled.add(good.delivery, good, 0.0)
-    unsettled.add(bad, None, 0.0)
-    early.add(Settlement(delivery=bad, disposition=Dead(reason=Reason.INVALID_EVENT, detail="no JSON")))
+    unsettled.add({good.delivery: good, bad: None}, 0.0)
+    early.add([Settlement(delivery=bad, disposition=Dead(reason=Reason.INVALID_EVENT, detail="no JSON"))])
     assert early.take() == []
 
     unsettled.lost(9)
@@ -173,7 +172,7 @@ async def test_what_is_settled_is_free_at_once() -> None:
     unsettled = Unsettled(Settled(), prefetch=10)
     why = Dead(reason=Reason.INVALID_EVENT, detail="no JSON")
     settlement = Settlement(delivery=delivery, disposition=why)
-    unsettled.add(delivery, None, 0.0)
+    unsettled.add({delivery: None}, 0.0)
     alive = weakref.ref(held)
     gc.disable()
     try:

@@ -3,7 +3,7 @@
 A bug is a function that gets pytest's monkeypatch. Nothing in the product knows of any of this.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ def ack_before_the_copy_is_confirmed(patch: Patch) -> None:
 
     async def settle(self: BrokerSettler, settlements: Sequence[Any], _index: Any = None) -> None:
         groups = self._groups(settlements)
-        await self._acknowledge(groups)
+        await self._acknowledge([settlement for group in groups for settlement in group])
         for group in groups:
             for settlement in group:
                 await self._place(settlement)
@@ -79,7 +79,7 @@ def ignore_the_generation(patch: Patch) -> None:
     def lost(_self: Unsettled, _generation: int) -> None:
         return
 
-    def still_held(self: Consumer, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    def still_held(self: Consumer, settlements: Iterable[Settlement]) -> Sequence[Settlement]:
         return [each for each in settlements if holds(self, each.delivery)]
 
     patch.setattr(Consumer, "holds", holds)

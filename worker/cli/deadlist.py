@@ -37,14 +37,13 @@ from worker.core.errors import WorkerError
 from worker.core.history import DAY_US, HOUR_US, GroupBy, Sought, Tally
 from worker.core.letterindex import indexed
 from worker.core.times import format_time
-from worker.journalports import LetterIndex
+from worker.lookups import reasons_of, total
 from worker.ports import wall_us
 from worker.replay.reaching import at_the_queue
 
 COMPARE_S = 2.0
 """How long the broker may take to tell its count: the list does not need it."""
 MOST_ROWS = 1000
-MOST_REASONS = 100_000
 
 By = Annotated[GroupBy, typer.Option("--by", help="What to count by.")]
 
@@ -85,8 +84,8 @@ def list_(
 async def _list_index(settings: Settings, sought: Sought, by: GroupBy, *, as_json: bool) -> None:
     async with checked_journal(settings.journal_url) as journal:
         rows = await journal.tallies(sought, by, limit=MOST_ROWS)
-        matching = await _count(journal, sought)
-        known = await _count(journal, Sought(queue=sought.queue))
+        matching = total(await reasons_of(journal, sought))
+        known = total(await reasons_of(journal, Sought(queue=sought.queue)))
     try:
         async with asyncio.timeout(2 * COMPARE_S), at_the_queue(settings, sought.queue, wait_s=COMPARE_S) as queue:
             ready: int | None = await queue.size()
@@ -100,10 +99,6 @@ async def _list_index(settings: Settings, sought: Sought, by: GroupBy, *, as_jso
     elif rows:
         _print_groups(rows, by)
     _compare(sought, rows, matching=matching, known=known, ready=ready)
-
-
-async def _count(index: LetterIndex, sought: Sought) -> int:
-    return sum(tally.count for tally in await index.tallies(sought, GroupBy.REASON, limit=MOST_REASONS))
 
 
 def _compare(sought: Sought, rows: Rows, *, matching: int, known: int, ready: int | None) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -16,15 +15,13 @@ from worker.cli.config import WIDTH, start
 from worker.core.errors import UsageError
 from worker.core.fields import INT64_MAX
 from worker.core.history import HistoryRow
-from worker.core.model import Scalar, Version
+from worker.core.model import Scalar
 from worker.core.times import format_time
-
-PAGE = 1000
+from worker.core.values import Values
+from worker.lookups import history_pages
 
 OrderId = Annotated[int, typer.Argument(min=1, max=INT64_MAX, metavar="ID", help="The order's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-Known = Mapping[str, tuple[Version, Scalar]]
 
 
 def order(order_id: OrderId, *, as_json: AsJson = False) -> None:
@@ -49,18 +46,14 @@ def order(order_id: OrderId, *, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-async def _read(url: str, order_id: int) -> tuple[list[HistoryRow], Known]:
+async def _read(url: str, order_id: int) -> tuple[list[HistoryRow], Values]:
     """The whole history, and the values that are applied. JournalUnavailable, JournalOutdated."""
-    rows: list[HistoryRow] = []
     async with checked_journal(url) as journal:
-        after = 0
-        while page := await journal.history(order_id, after=after, limit=PAGE):
-            rows += [row for _, row in page]
-            after = page[-1][0]
+        rows = [row async for page in history_pages(journal, order_id) for row in page]
         return rows, (await journal.known([order_id])).get(order_id, {})
 
 
-def known_json(known: Known) -> dict[str, dict[str, Scalar]]:
+def known_json(known: Values) -> dict[str, dict[str, Scalar]]:
     """The values that are applied, each with when it happened."""
     return {
         name: {"value": value, "occurred_at": format_time(version.time_us)}
@@ -89,7 +82,7 @@ def event_json(row: HistoryRow) -> dict[str, Any]:
     }
 
 
-def _print(order_id: int, rows: list[HistoryRow], known: Known) -> None:
+def _print(order_id: int, rows: list[HistoryRow], known: Values) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)

@@ -15,13 +15,13 @@ from worker.console.looking import Looked, shown_letter
 from worker.console.selection import Selection, group_name, number_in
 from worker.core.forecast import Forecast, forecast_letter
 from worker.core.history import GroupBy, IndexedLetter, LetterState, Sought, Tally
+from worker.lookups import reasons_of, total
 from worker.ports import wall_us
 from worker.replay.books import Books
 from worker.replay.foretelling import story_of, story_of_row
 from worker.replay.reaching import grounds_of
 
 MOST_GROUPS: Final = 100
-MOST_REASONS: Final = 100_000
 ROWS: Final = 50
 """Letters on a page."""
 
@@ -68,7 +68,7 @@ class LetterPages:
         by = GroupBy(request.query["by"]) if request.query.get("by") in set(GroupBy) else GroupBy.REASON
         books = await self._desk.books()
         sought = selection.sought(self._desk.queue, now_us)
-        reasons, total = await self._counted(books, selection, sought)
+        reasons, matching = await self._counted(books, selection, sought)
         if selection.anything and by is GroupBy.REASON:
             tallies = reasons[:MOST_GROUPS]
         else:
@@ -80,9 +80,9 @@ class LetterPages:
             selection=selection,
             by=by,
             kinds=list(GroupBy),
-            rows=[_group(selection, by, tally, total) for tally in tallies],
-            total=total,
-            all=sum(tally.count for tally in reasons),
+            rows=[_group(selection, by, tally, matching) for tally in tallies],
+            total=matching,
+            all=total(reasons),
             reasons=[tally.key for tally in reasons[:MOST_GROUPS]],
             cut=len(tallies) == MOST_GROUPS,
         )
@@ -93,7 +93,7 @@ class LetterPages:
         after = number_in(request.query, "after")
         books = await self._desk.books()
         sought = selection.sought(self._desk.queue, now_us)
-        reasons, total = await self._counted(books, selection, sought)
+        reasons, matching = await self._counted(books, selection, sought)
         letters = await books.page(sought, after=after, limit=ROWS + 1)
         return self._desk.pages.page(
             request,
@@ -101,7 +101,7 @@ class LetterPages:
             title="Dead letters",
             selection=selection,
             rows=await self._judged(books, letters[:ROWS]),
-            total=total,
+            total=matching,
             after=after,
             following=letters[ROWS - 1].seq if len(letters) > ROWS else None,
             reasons=[tally.key for tally in reasons[:MOST_GROUPS]],
@@ -135,9 +135,8 @@ class LetterPages:
     async def _counted(self, books: Books, selection: Selection, sought: Sought) -> tuple[Sequence[Tally], int]:
         """All letters by reason, and how many match. Counting goes through all of them, so it is done no more often
         than it has to be."""
-        reasons = await books.tallies(Sought(queue=self._desk.queue), GroupBy.REASON, limit=MOST_REASONS)
-        total = sum(tally.count for tally in reasons) if selection.anything else await count_of(books, sought)
-        return reasons, total
+        reasons = await reasons_of(books, Sought(queue=self._desk.queue))
+        return reasons, total(reasons if selection.anything else await reasons_of(books, sought))
 
     async def _judged(self, books: Books, letters: Sequence[IndexedLetter]) -> list[LetterRow]:
         grounds = (await grounds_of(books, self._desk.settings))()
@@ -152,11 +151,6 @@ class LetterPages:
             )
             for letter in letters
         ]
-
-
-async def count_of(books: Books, sought: Sought) -> int:
-    """How many letters match."""
-    return sum(tally.count for tally in await books.tallies(sought, GroupBy.REASON, limit=MOST_REASONS))
 
 
 async def find_letter(books: Books, queue: str, copy_id: str) -> IndexedLetter | None:
@@ -180,11 +174,11 @@ def _fixed(request: web.Request) -> Selection:
     raise web.HTTPSeeOther(request.path + selection.fixed(wall_us()).query(by=by if by in set(GroupBy) else ""))
 
 
-def _group(selection: Selection, by: GroupBy, tally: Tally, total: int) -> GroupRow:
+def _group(selection: Selection, by: GroupBy, tally: Tally, matching: int) -> GroupRow:
     return GroupRow(
         name=group_name(by, tally.key),
         count=tally.count,
-        share=100 * tally.count / total if total else 0.0,
+        share=100 * tally.count / matching if matching else 0.0,
         oldest_us=tally.oldest_us,
         newest_us=tally.newest_us,
         example=tally.example,

@@ -8,11 +8,11 @@ from worker.console.desk import Desk
 from worker.console.orderstory import story
 from worker.console.selection import Selection, order_id
 from worker.core.history import HistoryRow, Sought
+from worker.lookups import history_pages
 from worker.replay.books import Books
 
-PAGE: Final = 1000
-MOST_PAGES: Final = 5
-"""Of an order's history: with more than five thousand rows the latest are shown."""
+MOST_ROWS: Final = 5000
+"""Of an order's history: with more the latest are shown."""
 MOST_LETTERS: Final = 50
 
 
@@ -57,13 +57,10 @@ class OrderPages:
 async def _history(books: Books, number: int) -> tuple[list[HistoryRow], bool]:
     """The latest rows, and whether there are older ones."""
     rows: list[HistoryRow] = []
-    after, cut = 0, False
-    while page := await books.history(number, after=after, limit=PAGE):
-        rows += [row for _, row in page]
-        after = page[-1][0]
-        if len(rows) > PAGE * MOST_PAGES:
-            del rows[: len(rows) - PAGE * MOST_PAGES]
+    cut = False
+    async for page in history_pages(books, number):
+        rows += page
+        if len(rows) > MOST_ROWS:
+            del rows[: len(rows) - MOST_ROWS]
             cut = True
-        if len(page) < PAGE:
-            break
     return rows, cut

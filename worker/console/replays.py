@@ -13,7 +13,6 @@ from aiohttp import web
 
 from worker.console.desk import Desk, who
 from worker.console.forms import options_of, tempo_of
-from worker.console.letters import count_of
 from worker.console.live import stream
 from worker.console.running import Runs
 from worker.console.selection import Selection, number_in
@@ -21,14 +20,15 @@ from worker.console.taking import texts
 from worker.console.works import Work
 from worker.core.audit import Action, Outcome
 from worker.core.forecast import Kind
-from worker.core.history import Fate, GroupBy, ItemState, Replay
+from worker.core.history import Fate, ItemState, Replay
 from worker.core.replayoptions import Options
+from worker.lookups import reasons_of, total
 from worker.ports import wall_us
 from worker.replay.books import Books, State
 from worker.replay.telling import Standing, Story, standing, stories
 
 ROWS: Final = 50
-MOST_REASONS: Final = 100
+MOST_SHOWN: Final = 100
 _FINISHED: Final = (ItemState.MOVED, ItemState.SUPERSEDED, ItemState.LEFT, ItemState.MISSING)
 
 
@@ -105,14 +105,14 @@ class ReplayPages:
         await self._desk.access.check_operator(request)
         now_us, books = wall_us(), await self._desk.books()
         selection = Selection.of(request.query).fixed(now_us)
-        sought = selection.sought(self._desk.queue, now_us)
+        reasons = await reasons_of(books, selection.sought(self._desk.queue, now_us))
         return self._desk.pages.page(
             request,
             "replaynew.html",
             title="Plan a replay",
             selection=selection,
-            total=await count_of(books, sought),
-            rows=await books.tallies(sought, GroupBy.REASON, limit=MOST_REASONS),
+            total=total(reasons),
+            rows=reasons[:MOST_SHOWN],
         )
 
     async def plan(self, request: web.Request) -> web.Response:

@@ -13,8 +13,9 @@ import structlog
 from worker.adapters import adminclient
 from worker.console.figures import Counted, Sample, counted_in
 from worker.core.errors import AdminFailed, JournalOutdated, JournalUnavailable
-from worker.core.history import GroupBy, Pause, Sought
+from worker.core.history import Pause, Sought
 from worker.core.vitals import Depths, QueueKind
+from worker.lookups import reasons_of, total
 from worker.replay.books import Books
 
 log = structlog.get_logger(__name__)
@@ -22,7 +23,6 @@ log = structlog.get_logger(__name__)
 EVERY_S: Final = 10.0
 KEPT: Final = 361
 """An hour of samples."""
-MOST_REASONS: Final = 100_000
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class Sampler:
     async def _journal(self) -> tuple[int | None, Sequence[Pause] | None, str]:
         try:
             books = await self._books()
-            tallies = await books.tallies(Sought(queue=self._dead_queue), GroupBy.REASON, limit=MOST_REASONS)
-            return sum(tally.count for tally in tallies), await books.pauses(self._queue), ""
+            indexed = total(await reasons_of(books, Sought(queue=self._dead_queue)))
+            return indexed, await books.pauses(self._queue), ""
         except (JournalUnavailable, JournalOutdated) as error:
             return None, None, str(error)

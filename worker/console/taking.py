@@ -14,21 +14,21 @@ from multidict import MultiDict, MultiMapping
 
 from worker import deadletters
 from worker.console.desk import WAIT_S, Desk, holder, who
-from worker.console.letters import count_of
 from worker.console.live import stream
 from worker.console.selection import Selection
 from worker.console.works import Job, Work
 from worker.core.audit import Action, Outcome
 from worker.core.errors import UsageError
-from worker.core.history import GroupBy, Sought
+from worker.core.history import Sought
 from worker.core.times import format_time
 from worker.deadletters import Taken
 from worker.exportfile import DiscardFile, ExportFile
+from worker.lookups import reasons_of, total
 from worker.ports import Taking, wall_us
 from worker.replay.books import Books
 from worker.replay.reaching import at_the_queue, schema_of
 
-MOST_REASONS: Final = 100
+MOST_SHOWN: Final = 100
 _OTHERS_HOLD: Final = "; others are at the queue, and what they hold was not looked at"
 
 
@@ -60,14 +60,14 @@ class TakingPages:
         selection = Selection.of(request.query).fixed(now_us)
         if not selection.until:  # what fails from now on is not meant
             selection = replace(selection, until=format_time(now_us))
-        sought = selection.sought(self._desk.queue, now_us)
+        reasons = await reasons_of(books, selection.sought(self._desk.queue, now_us))
         return self._desk.pages.page(
             request,
             "discard.html",
             title="Discard",
             selection=selection,
-            total=await count_of(books, sought),
-            rows=await books.tallies(sought, GroupBy.REASON, limit=MOST_REASONS),
+            total=total(reasons),
+            rows=reasons[:MOST_SHOWN],
             folder=self._desk.settings.console_files,
         )
 
@@ -77,7 +77,7 @@ class TakingPages:
         selection = Selection.of(texts(posted))
         sought = self._sought(selection)
         books = await self._desk.books()
-        count = await count_of(books, sought)
+        count = total(await reasons_of(books, sought))
         # What the person agreed to: letters that came since need another look.
         if posted.get("count") != str(count):
             raise UsageError(f"{count} letters match by now; look at the list again before you discard them")

@@ -22,7 +22,6 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from worker.core.history import HistoryRow
-from worker.core.model import Version
 from worker.core.values import Stamped, Values
 
 LATE_S = 30.0
@@ -50,11 +49,6 @@ class OrderRow(Struct, frozen=True, kw_only=True, gc=False):
     standing: Claim | None = None
     echo_us: int | None = None
     expires_us: int = FAR_US
-
-    @property
-    def versions(self) -> dict[str, Version]:
-        """The applied version of each field."""
-        return {name: version for name, (version, _) in self.values.items()}
 
 
 class OrderOutcome(Struct, frozen=True, kw_only=True, gc=False):

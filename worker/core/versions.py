@@ -6,8 +6,8 @@ is applied. Whether it was sent itself, merged away, overtaken or delivered twic
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from itertools import islice
 
+from worker.core.bounded import drop_first
 from worker.core.identity import Identity, identity
 from worker.core.journal import merged
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
@@ -70,9 +70,7 @@ class KnownVersions:
         for order_id, values in applied.items():
             orders.setdefault(order_id, values)
         if len(orders) > self._limit:
-            # Some more at once: each look at what is first passes over all that was taken out before it.
-            for order_id in list(islice(orders, len(orders) - self._limit + self._limit // 20)):
-                del orders[order_id]
+            drop_first(orders, len(orders) - self._limit + self._limit // 20)  # some more, to look less often
 
     def standing(self, update: Update) -> AckReason | None:
         """Why there is nothing left to do for this update, or None if that is not known."""

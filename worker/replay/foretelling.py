@@ -1,6 +1,7 @@
 """What the journal adds to a dead letter in hand: its history, what is known of its order, and so what a replay would
 do."""
 
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,11 +13,11 @@ from worker.core.letterindex import decoded
 from worker.core.model import Update
 from worker.core.values import Values
 from worker.journalports import Archive, Ledger
+from worker.lookups import history_pages
 from worker.ports import wall_us
 from worker.replay.reaching import grounds_of, schema_of
 
-PAGE = 1000
-MOST_PAGES = 10
+MOST_ROWS = 10_000
 """Of the history of one order; a million events of one order are looked up with ``order-worker order``."""
 
 
@@ -57,11 +58,11 @@ async def story_of_row(memory: Memory, letter: IndexedLetter, settings: Settings
 
 async def _history(memory: Archive, order_id: int, message_id: str) -> list[HistoryRow]:
     rows: list[HistoryRow] = []
-    after = 0
-    for _ in range(MOST_PAGES):
-        page = await memory.history(order_id, after=after, limit=PAGE)
-        rows += [row for _, row in page if row.message_id == message_id]
-        if len(page) < PAGE:
-            break
-        after = page[-1][0]
+    seen = 0
+    async with aclosing(history_pages(memory, order_id)) as pages:
+        async for page in pages:
+            rows += [row for row in page if row.message_id == message_id]
+            seen += len(page)
+            if seen >= MOST_ROWS:
+                break
     return rows

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.generation import Company, Generation, Phase
@@ -152,7 +152,7 @@ class Consumer:
         current = self._current
         return current is not None and current.number == delivery.generation and current.ledger.is_open(delivery.tag)
 
-    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    def still_held(self, settlements: Iterable[Settlement]) -> Sequence[Settlement]:
         """Those whose delivery can still be settled, in their order."""
         if (current := self._current) is None:
             return ()

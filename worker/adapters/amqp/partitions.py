@@ -5,7 +5,7 @@ all of them is done side by side, so that it takes no longer than for one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from worker.adapters.amqp.connection import Link
 from worker.adapters.amqp.consumer import ALONE_FROM, Consumer
@@ -82,7 +82,7 @@ class Partitions:
         """Whether this delivery can still be settled."""
         return self._of(delivery.generation).holds(delivery)
 
-    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    def still_held(self, settlements: Iterable[Settlement]) -> Sequence[Settlement]:
         """See ``Consumer.still_held``."""
         if len(self._consumers) == 1:
             return self._consumers[0].still_held(settlements)

@@ -47,11 +47,8 @@ class Outlet:
         log.info(
             "broker.channel_gone", generation=generation.number, detail=cause, unsettled=generation.ledger.open_count
         )
-        try:
+        with self.guarded(generation, 0):
             self.sink.lost(generation.number)
-        except Exception:
-            # Nobody above could handle it.
-            log.exception("broker.delivery_failed", generation=generation.number)
 
     @contextmanager
     def guarded(self, generation: Generation, count: int) -> Iterator[None]:

@@ -7,8 +7,9 @@ settled before an older one. Between copy and index it leaves a dead letter that
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import structlog
@@ -33,7 +34,7 @@ class Holding(Protocol):
         """Whether this delivery can still be settled."""
         ...
 
-    def still_held(self, settlements: Sequence[Settlement]) -> Sequence[Settlement]:
+    def still_held(self, settlements: Iterable[Settlement]) -> Sequence[Settlement]:
         """Those whose delivery it ``holds``, in their order."""
         ...
 
@@ -83,13 +84,13 @@ class BrokerSettler:
         others were acknowledged.
         """
         if {type(settlement.disposition) for settlement in settlements} == {Ack}:
-            await self._acknowledge_only(settlements)
+            await self._acknowledge(settlements)  # nearly every batch: there is no copy to place
             return
         groups = self._groups(settlements)
         placed = await self._place_copies(groups)
         if placed.letters and index is not None:
             await index(placed.letters)
-        await self._acknowledge(groups)
+        await self._acknowledge(chain.from_iterable(groups))
         if failures := placed.failures:
             more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
             raise CopyFailed(f"{failures[0]}{more}") from failures[0]
@@ -161,8 +162,8 @@ class BrokerSettler:
         except CopyUnencodable as error:
             raise CopyFailed(f"not even a body-only copy can be encoded: {error}") from error
 
-    async def _acknowledge_only(self, settlements: Sequence[Settlement]) -> None:
-        """Nearly every batch: no copy to place, so nothing that happens in between."""
+    async def _acknowledge(self, settlements: Iterable[Settlement]) -> None:
+        """Those that are still held, by channel and entry; each entry older before newer, as they are given."""
         generations: dict[int, dict[object, list[int]]] = {}
         for settlement in self._consumer.still_held(settlements):
             delivery, update = settlement.delivery, settlement.update
@@ -177,16 +178,6 @@ class BrokerSettler:
                 tags.append(delivery.tag)
         for generation, entries in generations.items():
             await self._consumer.acknowledge(generation, list(entries.values()))
-
-    async def _acknowledge(self, groups: Sequence[Group]) -> None:
-        """Older before newer: the frames follow the order of the groups and within them."""
-        tags: dict[int, list[list[int]]] = {}
-        for group in groups:
-            held = [each.delivery for each in group if self._consumer.holds(each.delivery)]
-            if held:
-                tags.setdefault(held[0].generation, []).append([delivery.tag for delivery in held])
-        for generation, open_tags in tags.items():
-            await self._consumer.acknowledge(generation, open_tags)
 
 
 def _routing_key(settlement: Settlement, copy: Copy) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Dialect
 
 from worker.adapters.journal.encoding import dump_json, end_of_day, load_values
 from worker.adapters.journal.statements import parameter
+from worker.core.bounded import drop_first
 from worker.core.journal import Claim, OrderRow
 
 KEPT: Final = 10_000
@@ -95,8 +96,7 @@ class Claims:
     def note(self, handed: Mapping[int, Handed]) -> None:
         """These were claimed."""
         self._handed.update(handed)
-        while len(self._handed) > self._kept:
-            del self._handed[next(iter(self._handed))]
+        drop_first(self._handed, len(self._handed) - self._kept)
 
     def take(self, order_id: int, revision: int) -> Handed | None:
         """What the claim with this revision handed out, if it is known. Asked once."""

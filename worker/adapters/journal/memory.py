@@ -9,12 +9,13 @@ rounds takes 0.3 s, in which the worker stands still.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import convert
 
 from worker.adapters.journal.memoryarchive import MemoryArchive
+from worker.core.bounded import drop_first
 from worker.core.journal import (
     BatchRecord,
     Claim,
@@ -34,8 +35,6 @@ CLAIM_S = 45.0
 """The default call timeout, and 30 s more: the longest that a call we gave up may take to be executed."""
 ABANDONED_S = 60.0
 """How long after its expiry a claim that nobody cleared is looked after."""
-
-T = TypeVar("T")
 
 _NEVER_SEEN = StoredOrder()
 _encode = msgspec.msgpack.Encoder().encode
@@ -117,15 +116,8 @@ class MemoryJournal(MemoryArchive):
         over = len(self._resting) + len(self._open) - self._limit
         if over <= 0:
             return
-        # Some more at once: whatever was taken out at the front of a dict is passed over by each look at what is first.
-        over += self._limit // 100
-        _drop_first(self._resting, over)
-        _drop_first(self._open, len(self._resting) + len(self._open) - self._limit)
-
-
-def _drop_first(orders: dict[int, T], number: int) -> None:
-    for order_id in list(islice(orders, max(0, number))):
-        del orders[order_id]
+        drop_first(self._resting, over + self._limit // 100)  # some more, to look less often
+        drop_first(self._open, len(self._resting) + len(self._open) - self._limit)
 
 
 def _due_us(stored: StoredOrder) -> int:
