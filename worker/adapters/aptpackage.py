@@ -37,4 +37,4 @@ def install(package: str, *, otherwise: str) -> None:
         # stdout belongs to the program that asked; a person sees the progress on stderr.
         subprocess.run([*as_root, "sh", "-c", _INSTALL, "sh", package], check=True, stdout=sys.stderr)  # noqa: S603
     except subprocess.CalledProcessError as error:
-        raise UsageError(f"apt-get could not install {package} (exit code {error.returncode})") from error
+        raise UsageError(f"apt-get could not install {package} (exit code {error.returncode}): {otherwise}") from error

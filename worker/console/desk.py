@@ -22,7 +22,7 @@ from worker.replay.books import Books
 
 log = structlog.get_logger(__name__)
 
-WAIT_S: Final = 10.0
+WAIT_S: Final = 5.0
 """How long a person waits for a broker that is away."""
 MOST_REFUSALS: Final = 60
 """Refusals of nobody in particular that are noted in a minute: whoever knocks must not fill the journal."""
