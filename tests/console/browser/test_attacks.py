@@ -20,8 +20,6 @@ from tests.support.graveyard import Graveyard
 from tests.support.replaystage import dead_letter
 from worker.core.deadletter import read_dead_letter
 
-pytestmark = pytest.mark.timeout(360)  # the first one may have to install Chromium
-
 HERE = "127.0.0.1"
 SENDS_A_FORM = """<form method="post" action="{base}/now/pause"><input name="form_token" value="{guess}"></form>
 <script>document.forms[0].submit()</script>"""

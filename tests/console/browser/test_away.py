@@ -11,8 +11,7 @@ from tests.support.graveyard import Graveyard
 from tests.support.proxy import TcpProxy
 from worker.adapters.privatebroker import PrivateBroker
 
-# The first one may have to install Chromium.
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(360)]
+pytestmark = pytest.mark.broker
 
 AWAY = re.compile(r"broker|connect", re.IGNORECASE)
 

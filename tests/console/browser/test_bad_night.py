@@ -23,8 +23,7 @@ from worker.console.replays import KIND_WORDS
 from worker.core.forecast import Kind
 from worker.core.model import Reason
 
-# The first one may have to install Chromium.
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(360)]
+pytestmark = pytest.mark.broker
 
 SMALL = Size(calm=20, refused=21, busy=3, dispatched=18, invalid=40)
 KINDS = {words: kind for kind, words in KIND_WORDS.items()}

@@ -15,8 +15,7 @@ from tests.support.graveyard import Graveyard
 from worker.adapters.amqp.topology import Topology
 from worker.console.people import Role
 
-# The first one may have to install Chromium.
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(360)]
+pytestmark = pytest.mark.broker
 
 HELD = "is at the dead-letter queue; stop it, or wait"
 ANSWERED = re.compile(f"{HELD}|carried out by|Nothing of it is open")

@@ -22,8 +22,6 @@ from worker.core.history import HistoryRow
 from worker.core.journal import BatchRecord
 from worker.core.model import Version
 
-pytestmark = pytest.mark.timeout(360)  # the first one may have to install Chromium, and to fetch axe-core
-
 WIDTHS = (360, 2560)
 _TOO_WIDE = """() => {
   const {scrollWidth, clientWidth} = document.documentElement;
