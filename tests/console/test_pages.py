@@ -207,6 +207,27 @@ async def test_the_audit_has_who_did_what_and_leads_there() -> None:
     assert "12\N{NARROW NO-BREAK SPACE}345" in first.text
 
 
+@pytest.mark.parametrize(
+    ("action", "target", "link"),
+    [
+        (Action.LOOK, "582ebf02-39b5-4f65", "/dead/letter?copy=582ebf02-39b5-4f65"),
+        (Action.DISCARD, "?reason=rejected", "/dead/letters?reason=rejected"),
+        (Action.PLAN, "r-1", "/replays/r-1"),
+        (Action.DISCARD, "?message=one&message=t…", ""),
+        (Action.LOG_IN, "from 127.0.0.1", ""),
+    ],
+)
+async def test_a_deed_leads_to_what_it_was_done_to(action: Action, target: str, link: str) -> None:
+    """Unless its filter is too long to be kept whole: what was cut would mean other letters."""
+    deed = Deed(at_us=NOW_US, by="kim", action=action, outcome=Outcome.DONE, target=target)
+    async with console() as stage, stage.browser() as browser:
+        await stage.journal.note(deed)
+        page = await browser.get("/audit")
+
+    row = page.text.partition("<tbody>")[2]
+    assert re.findall(r'href="([^"]+)"', row.partition("</tbody>")[0]) == [link] * bool(link)
+
+
 async def test_a_replay_that_nobody_runs_any_more_is_interrupted_and_can_be_resumed() -> None:
     """What a killed console leaves behind."""
     replay = Replay(
