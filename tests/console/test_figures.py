@@ -88,7 +88,7 @@ PAUSE = Pause(queue="q", kind=PauseKind.MANUAL, detail="tea", by="kim", since_us
         ([STUCK], [], "bad", "auth. the client secret is refused"),
         ([AWAY], None, "bad", "No worker answers"),
         ([], [], "bad", "No worker answers"),
-        ([READY], [PAUSE], "warn", "Paused: tea (paused by kim"),
+        ([READY], [PAUSE], "warn", "Paused: tea"),
     ],
 )
 def test_the_whole_in_a_sentence(workers: list[Seen], pauses: list[Pause] | None, tone: str, told: str) -> None:

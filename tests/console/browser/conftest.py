@@ -4,6 +4,7 @@ asynchronous around them has to live on it too: fixtures of other folders are gi
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 import pytest_asyncio
@@ -18,7 +19,7 @@ from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
 from worker.adapters.privatebroker import PrivateBroker
 
-LOOP = "session"
+LOOP: Final = "session"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,14 +8,12 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.console.browser.person import PATIENCE_MS, Person, person_at
-from tests.console.guarded import people_file
+from tests.console.guarded import Guarded, people_file
 from tests.console.process import at_work
 from tests.console.stage import free_port
 from tests.support.graveyard import Graveyard
 from worker.adapters.amqp.topology import Topology
 from worker.console.people import Role
-
-pytestmark = pytest.mark.broker
 
 HELD = "is at the dead-letter queue; stop it, or wait"
 ANSWERED = re.compile(f"{HELD}|carried out by|Nothing of it is open")
@@ -38,6 +36,7 @@ async def go_on(person: Person, *, rate: str) -> None:
     await person.press("Resume")
 
 
+@pytest.mark.broker
 async def test_two_operators_see_stop_and_do_not_disturb_each_other(
     chrome: Browser, yard: Graveyard, queues: Topology, tmp_path: Path
 ) -> None:
@@ -72,6 +71,23 @@ async def test_two_operators_see_stop_and_do_not_disturb_each_other(
     await yard.outside.until_ready(queues.work_queue, 12)
 
 
+async def test_what_one_pauses_the_others_see_without_loading_the_page(chrome: Browser, guarded: Guarded) -> None:
+    """The sentence changes, and the button with it; a viewer has none."""
+    base, tokens = guarded.stage.base, guarded.tokens
+    async with person_at(chrome, base) as kim, person_at(chrome, base) as other, person_at(chrome, base) as vic:
+        await asyncio.gather(kim.log_in(tokens["kim"]), other.log_in(tokens["kim"]), vic.log_in(tokens["vic"]))
+        await kim.type("Why (for those who find it paused)", "stock-taking")
+        await kim.press("Pause all workers")
+        for person in (kim, other, vic):
+            await person.until("Paused: stock-taking (by kim, in the console)")
+        await other.press("Resume")
+        for person in (kim, vic):
+            await person.until("No worker answers")
+        await expect(kim.place("#pause")).to_be_visible()
+        assert await vic.place("#pause, #resume").count() == 0
+
+
+@pytest.mark.broker
 async def test_a_console_that_is_killed_is_resumed_where_it_was(
     chrome: Browser, yard: Graveyard, queues: Topology
 ) -> None:
