@@ -117,13 +117,14 @@ class Person:
 
 @asynccontextmanager
 async def person_at(
-    browser: Browser, base: str, *, mode: Mode = "light", size: tuple[int, int] = DESK, scale: float = 1
+    browser: Browser, base: str, *, mode: Mode = "light", size: tuple[int, int] = DESK, scripts: bool = True
 ) -> AsyncIterator[Person]:
-    """Somebody with a profile of their own. Nothing odd may have happened in the end."""
+    """Somebody with a profile of their own; without ``scripts`` theirs runs none. Nothing odd may have happened in the
+    end."""
     context = await browser.new_context(
+        java_script_enabled=scripts,
         viewport={"width": size[0], "height": size[1]},
         color_scheme=mode,
-        device_scale_factor=scale,
         timezone_id="UTC",
         locale="en-GB",
     )
