@@ -70,6 +70,7 @@ def test_a_chart_says_in_words_what_it_shows() -> None:
 
     assert 'role="img"' in drawn
     assert "Events &lt;x&gt;, last 10 min: now 4, most 4" in drawn
+    assert "most 4<br>last 10 min" in drawn
     assert drawn.count("<polyline") == 2
     assert "style=" not in drawn
     assert "nothing is known yet" in chart("Events", [(1.0, None)], now_s=2.0)

@@ -119,7 +119,9 @@ def test_objects_that_are_named_exist() -> None:
     """Deployments, Job, Service and namespace, of the overlay production and what goes beside it."""
     everything = rendered("overlays/production") + rendered("journal") + rendered("console")
     there = {(each["kind"].lower(), each["metadata"]["name"]) for each in everything}
-    named = {(kind, name) for line in LINES for kind, name in re.findall(r"\b(deployment|job|service)[/ ]([a-z-]+)", line)}
+    named = {
+        (kind, name) for line in LINES for kind, name in re.findall(r"\b(deployment|job|service)[/ ]([a-z-]+)", line)
+    }
     named |= {("namespace", name) for line in LINES for name in re.findall(r" -n ([a-z-]+)", line)}
 
     assert {kind for kind, _ in named} == {"deployment", "job", "service", "namespace"}
