@@ -18,6 +18,11 @@ from worker.console.people import Role
 HELD = "is at the dead-letter queue; stop it, or wait"
 ANSWERED = re.compile(f"{HELD}|carried out by|Nothing of it is open")
 """What the two read who resume at the same time."""
+SEEN = """(seen) => {
+  Object.defineProperty(document, "hidden", {value: !seen, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Whether the tab is in front; a browser without a screen has all of them in front."""
 
 
 async def start_slowly(person: Person, yard: Graveyard, work_queue: str) -> str:
@@ -85,6 +90,19 @@ async def test_what_one_pauses_the_others_see_without_loading_the_page(chrome: B
             await person.until("No worker answers")
         await expect(kim.place("#pause")).to_be_visible()
         assert await vic.place("#pause, #resume").count() == 0
+
+
+async def test_a_page_that_nobody_sees_is_not_watched(chrome: Browser, guarded: Guarded) -> None:
+    """Browsers open six connections to one address: with six such pages in other tabs the next one would not load."""
+    async with person_at(chrome, guarded.stage.base) as vic, person_at(chrome, guarded.stage.base) as kim:
+        await asyncio.gather(vic.log_in(guarded.tokens["vic"]), kim.log_in(guarded.tokens["kim"]))
+        async with vic.page.expect_event("requestfailed", lambda request: "/now/live" in request.url):
+            await vic.page.evaluate(SEEN, False)
+        await kim.press("Pause all workers")
+        await kim.until("Paused")
+        assert "Paused" not in await vic.words()
+        await vic.page.evaluate(SEEN, True)
+        await vic.until("Paused")
 
 
 @pytest.mark.broker

@@ -18,7 +18,7 @@ function renew(part, html) {
 }
 
 // Parts that are alive: the server sends them again when they change.
-for (const part of document.querySelectorAll("[data-live]")) {
+function watch(part) {
   const source = new EventSource(part.dataset.live);
   source.onmessage = (event) => {
     const open = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
@@ -31,7 +31,19 @@ for (const part of document.querySelectorAll("[data-live]")) {
     location.reload();
   });
   source.onerror = () => part.classList.add("not-live");
-  addEventListener("pagehide", () => source.close());
+  return source;
+}
+
+// Only as long as somebody can see them: a browser opens six connections to one address, and a seventh tab would wait.
+for (const part of document.querySelectorAll("[data-live]")) {
+  let source = null;
+  const follow = () => {
+    if (document.hidden) source = source?.close() ?? null;
+    else source ??= watch(part);
+  };
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", () => source?.close());
+  follow();
 }
 
 // Relative times grow older.
