@@ -35,7 +35,7 @@ def test_counters_are_read_from_what_a_worker_exposes() -> None:
     """Summed over their labels."""
     counted, oldest = counted_in(METRICS)
 
-    assert counted == Counted(settled=100, applied=80, dead=5, entries=40, calls=10, failed_calls=1)
+    assert counted == Counted(settled=100, good=95, applied=80, dead=5, entries=40, calls=10, failed_calls=1)
     assert oldest == 2.5
 
 

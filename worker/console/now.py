@@ -156,7 +156,7 @@ def _figures(samples: list[Sample]) -> dict[str, float | None]:
         "dead": per_minute(samples, _dead, over_s=300.0),
         "retried": per_minute(samples, lambda counted: counted.retried, over_s=300.0),
         "failed_calls": ratio(samples, lambda counted: counted.failed_calls, _calls),
-        "applied": ratio(samples, lambda counted: counted.applied, _settled),
+        "good": ratio(samples, lambda counted: counted.good, _settled),
     }
 
 

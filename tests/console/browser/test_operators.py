@@ -18,6 +18,11 @@ from worker.console.people import Role
 HELD = "is at the dead-letter queue; stop it, or wait"
 ANSWERED = re.compile(f"{HELD}|carried out by|Nothing of it is open")
 """What the two read who resume at the same time."""
+RESUME = """() => {
+  const start = document.getElementById("start");
+  if (start) { document.getElementById("rate").value = "4/s"; start.click(); }
+}"""
+"""At once, as two do who press the button in the same moment; unless the page tells by then that somebody else did."""
 SEEN = """(seen) => {
   Object.defineProperty(document, "hidden", {value: !seen, configurable: true});
   document.dispatchEvent(new Event("visibilitychange"));
@@ -45,7 +50,7 @@ async def go_on(person: Person, *, rate: str) -> None:
 async def test_two_operators_see_stop_and_do_not_disturb_each_other(
     chrome: Browser, yard: Graveyard, queues: Topology, tmp_path: Path
 ) -> None:
-    """One replays; the other sees who does, has to wait with the queue, may stop it, and of two who resume one does."""
+    """One replays; the other sees who does, has to wait with the queue, may stop it; of two who resume one does."""
     file, tokens = people_file(tmp_path, kim=Role.OPERATOR, lee=Role.OPERATOR)
     async with (
         at_work(yard.tool, CONSOLE_TOKENS_FILE=str(file)) as (_, base),
@@ -61,16 +66,18 @@ async def test_two_operators_see_stop_and_do_not_disturb_each_other(
         await lee.until("carried out by kim")
         await lee.press("Stop")
         await asyncio.gather(kim.until_state("stopped"), lee.until_state("stopped"))
-        await asyncio.gather(*(go_on(person, rate="4/s") for person in (kim, lee)))
+        await asyncio.gather(*(person.page.evaluate(RESUME) for person in (kim, lee)))
         for person in (kim, lee):
             await person.until(ANSWERED)
-        refused = [person for person in (kim, lee) if HELD in await person.words()]
-        assert len(refused) == 1
-        [winner] = {kim, lee} - set(refused)
-        await winner.until_state("done")
+        # Whose page was told of the other's replay right before the click sees that one, and is not even refused.
+        refused = {person for person in (kim, lee) if HELD in await person.words()}
+        assert len(refused) < 2
+        await next(iter({kim, lee} - refused)).until_state("done")
         await lee.follow("Audit")
-        deeds = {(row[1], row[2], row[3]) for row in await lee.rows("audit")}
+        rows = await lee.rows("audit")
+        deeds = {(row[1], row[2], row[3]) for row in rows}
 
+    assert [row[2:4] for row in rows].count(["replay", "begun"]) == 2  # the first one, and one who resumed
     assert {("kim", "plan", "done"), ("kim", "replay", "stopped"), ("lee", "stop", "done")} <= deeds
     await yard.outside.until_ready(queues.dead_queue, 0)
     await yard.outside.until_ready(queues.work_queue, 12)
