@@ -11,7 +11,7 @@ BENCH = $(BIN)/pytest -q -m benchmark --benchmark-enable -p no:randomly -o fault
 PASSWORDS := RABBITMQ_PASSWORD POSTGRES_PASSWORD GRAFANA_PASSWORD CLIENT_SECRET ADMIN_TOKEN CONSOLE_TOKEN
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down image docs check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-main bench-growth bench-core bench-table ci lock
+.PHONY: help install demo up down image docs screenshots check format test test-fast test-full test-clusters test-newest test-image simulate chaos bench bench-main bench-growth bench-core bench-table ci lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ format: $(STAMP) ## format and apply safe fixes
 docs: $(STAMP) ## renew what is made from the code: the tables of README.md, the alert rules for Compose
 	$(BIN)/python -m tests.support.readme
 	$(BIN)/python -m tests.support.promtool > docker/prometheus/rules/order-worker.yaml
+
+screenshots: $(STAMP) ## take the pictures of the console in README.md anew, in Debian's Chromium: five minutes
+	$(BIN)/python -m tests.console.browser.screenshots
 
 test-fast: $(STAMP) ## tests that need no broker and no database server
 	$(BIN)/pytest -q -m "not broker and not postgres and not benchmark"

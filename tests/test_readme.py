@@ -72,6 +72,13 @@ def test_make_targets_exist(line: str) -> None:
     assert shlex.split(line)[1] in [row.split()[0] for row in shown.stdout.splitlines()]
 
 
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT))))
+def test_every_picture_exists_and_is_small(name: str) -> None:
+    """Whoever clones the repository has all of them."""
+    assert (ROOT / name).read_bytes().startswith(b"\x89PNG")
+    assert (ROOT / name).stat().st_size < 100_000
+
+
 def test_every_setting_that_is_named_exists() -> None:
     """Prose ages faster than tables."""
     known = {variable(name) for name in Settings.model_fields}

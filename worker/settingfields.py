@@ -271,8 +271,8 @@ class SettingFields(BaseSettings):
     )
     console_workers: Annotated[tuple[WebUrl, ...], NoDecode, read_by(notation.items)] = Field(
         default=("http://127.0.0.1:8080",),
-        description="Admin interfaces of the workers that the console shows, separated by commas; it sends them "
-        "ADMIN_TOKEN.",
+        description="Admin interfaces of the workers that the console shows, separated by commas; a name with several "
+        "addresses, such as a headless Service, is several workers. It sends them ADMIN_TOKEN.",
     )
     console_files: str = Field(
         default="order-worker-console",

@@ -37,15 +37,18 @@ async def log_in(browser: Browser, token: str, wanted: str = "") -> Page:
     return await browser.post("/login" + wanted, {"token": token}, token=page.token)
 
 
+def people_file(folder: Path, **roles: Role) -> tuple[Path, dict[str, str]]:
+    """A file of people, by their names, and the token of each."""
+    file = folder / "people"
+    made = {name: new_token(name, role) for name, role in roles.items()}
+    file.write_text("# who\n" + "".join(f"{line}\n" for _, line in made.values()))
+    return file, {name: token for name, (token, _) in made.items()}
+
+
 @asynccontextmanager
 async def guarded_at(tmp_path: Path) -> AsyncIterator[Guarded]:
     """Kim operates, Vic only looks."""
-    file, tokens = tmp_path / "people", {}
-    lines = []
-    for name, role in (("kim", Role.OPERATOR), ("vic", Role.VIEWER)):
-        tokens[name], line = new_token(name, role)
-        lines.append(line)
-    file.write_text("# who\n" + "\n".join(lines) + "\n")
+    file, tokens = people_file(tmp_path, kim=Role.OPERATOR, vic=Role.VIEWER)
     async with console(console_tokens_file=str(file)) as stage:
         await stage.index(*some_letters())
         yield Guarded(stage, file, tokens)

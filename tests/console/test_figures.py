@@ -35,7 +35,7 @@ def test_counters_are_read_from_what_a_worker_exposes() -> None:
     """Summed over their labels."""
     counted, oldest = counted_in(METRICS)
 
-    assert counted == Counted(settled=100, applied=80, dead=5, entries=40, calls=10, failed_calls=1)
+    assert counted == Counted(settled=100, good=95, applied=80, dead=5, entries=40, calls=10, failed_calls=1)
     assert oldest == 2.5
 
 
@@ -70,6 +70,7 @@ def test_a_chart_says_in_words_what_it_shows() -> None:
 
     assert 'role="img"' in drawn
     assert "Events &lt;x&gt;, last 10 min: now 4, most 4" in drawn
+    assert "most 4<br>last 10 min" in drawn
     assert drawn.count("<polyline") == 2
     assert "style=" not in drawn
     assert "nothing is known yet" in chart("Events", [(1.0, None)], now_s=2.0)
@@ -88,7 +89,7 @@ PAUSE = Pause(queue="q", kind=PauseKind.MANUAL, detail="tea", by="kim", since_us
         ([STUCK], [], "bad", "auth. the client secret is refused"),
         ([AWAY], None, "bad", "No worker answers"),
         ([], [], "bad", "No worker answers"),
-        ([READY], [PAUSE], "warn", "Paused: tea (paused by kim"),
+        ([READY], [PAUSE], "warn", "Paused: tea"),
     ],
 )
 def test_the_whole_in_a_sentence(workers: list[Seen], pauses: list[Pause] | None, tone: str, told: str) -> None:

@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from tests.builders import NOW_US
-from tests.console.stage import QUEUE, Console, console
+from tests.console.stage import QUEUE, console
+from worker.adapters.journal.memory import MemoryJournal
 from worker.core.audit import Action, Deed, Outcome
 from worker.core.history import HistoryRow, IndexedLetter, Pause, PauseKind, Replay, ReplayItem
 from worker.core.journal import BatchRecord
@@ -17,7 +18,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 7 * 7 }}\u20
 MARKED = re.compile(r"<script>alert|<img|onerror=alert\(2\)>(?!.*</title>)|49\u202e")
 
 
-async def poison(stage: Console) -> None:
+async def poison(journal: MemoryJournal) -> None:
     """Evil words in every place that anybody can write to."""
     version = Version(NOW_US, 1, NOW_US, EVIL)
     letter = IndexedLetter(
@@ -25,33 +26,43 @@ async def poison(stage: Console) -> None:
         detail=EVIL, fields={"shipping_carrier": EVIL, EVIL: 1}, version=version, exchange=EVIL, routing_key=EVIL,
         batch_id=EVIL, replay_id="r-1", worker=EVIL,
     )  # fmt: skip
-    await stage.journal.add([letter, replace(letter, copy_id="c-2", reason=EVIL)])
+    await journal.add([letter, replace(letter, copy_id="c-2", reason=EVIL)])
     row = HistoryRow(
         at_us=NOW_US, disposition="ack", reason="applied", order_id=7, message_id=EVIL, event_id=EVIL, detail=EVIL,
         fields={"shipping_carrier": EVIL}, version=version, batch_id=EVIL, worker=EVIL, status=1, status_name=EVIL,
     )  # fmt: skip
     rows = [row, structs.replace(row, disposition=EVIL, reason=EVIL, replay_id="r-1", replay_place=0)]
-    await stage.journal.record(BatchRecord(wall_us=NOW_US, history=rows))
+    await journal.record(BatchRecord(wall_us=NOW_US, history=rows))
     replay = Replay(
         replay_id="r-1", queue=QUEUE, author=EVIL, options={"queue": QUEUE, "reason": EVIL, "edits": [EVIL]},
         state="stopped", created_us=NOW_US, changed_us=NOW_US,
     )  # fmt: skip
-    await stage.journal.begin(replay)
-    await stage.journal.plan("r-1", [ReplayItem(place=0, copy_id=EVIL, detail=EVIL)])
+    await journal.begin(replay)
+    await journal.plan("r-1", [ReplayItem(place=0, copy_id=EVIL, detail=EVIL)])
     deed = Deed(at_us=NOW_US, by=EVIL, action=Action.PLAN, outcome=Outcome.DONE, target=EVIL, detail=EVIL)
-    await stage.journal.note(deed)
+    await journal.note(deed)
     pause = Pause(queue="order-updates.work", kind=PauseKind.MANUAL, detail=EVIL, by=EVIL, since_us=NOW_US)
-    await stage.journal.pause(pause)
+    await journal.pause(pause)
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/now", "/dead", "/dead?by=detail", "/dead/letters", "/dead/letter?copy=c-2", "/orders/7", "/replays", "/audit"],
+    [
+        "/now",
+        "/dead",
+        "/dead?by=detail",
+        "/dead/letters",
+        "/dead/letter?copy=c-2",
+        "/orders/7",
+        "/replays",
+        "/replays/r-1",
+        "/audit",
+    ],
 )
 async def test_markup_in_an_event_is_text(path: str) -> None:
     """Carrier names, ids, details, names of people: escaped wherever they stand."""
     async with console() as stage, stage.browser() as browser:
-        await poison(stage)
+        await poison(stage.journal)
         page = await browser.get(path)
 
     assert page.status == 200, page.words
@@ -75,10 +86,10 @@ async def test_what_is_typed_into_a_filter_is_text(
 async def test_a_part_that_is_alive_is_escaped_as_well() -> None:
     """The script puts it into the page as it comes."""
     async with console() as stage, stage.browser() as browser:
-        await poison(stage)
+        await poison(stage.journal)
         await browser.get("/now")
         async with browser.session.get(f"{browser.base}/now/live") as answer:
-            line = (await answer.content.readline()).decode()
+            _, _, line = [(await answer.content.readline()).decode() for _ in range(3)]
 
     assert answer.headers["Content-Type"] == "text/event-stream"
     assert "\\u003cscript" in line or "&lt;script&gt;" in line

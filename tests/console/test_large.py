@@ -11,6 +11,7 @@ from tests.console.stage import QUEUE, Browser, console
 from worker.console.shelf import Shelf
 from worker.core.history import IndexedLetter
 from worker.core.model import Version
+from worker.replay.books import Books
 
 COUNT = 100_000
 PORTION = 5000
@@ -18,22 +19,27 @@ QUICK_S = 1.0
 MOST_BYTES = 16 * 1024 * 1024
 
 
-def letter(number: int) -> IndexedLetter:
+def letter(number: int, queue: str = QUEUE) -> IndexedLetter:
+    """One of them; each of an order of its own."""
     version = Version(NOW_US + number, -1, NOW_US + number, f"m{number}")
     return IndexedLetter(
-        copy_id=f"c{number}", queue=QUEUE, reason=("rejected", "invalid-event", "retries-exhausted")[number % 3],
+        copy_id=f"c{number}", queue=queue, reason=("rejected", "invalid-event", "retries-exhausted")[number % 3],
         failed_us=NOW_US + number * 1_000_000, order_id=number, message_id=f"m{number}", version=version,
         detail=f"why {number % 7}", fields={"status": 4, "shipping_carrier": "Royal Mail"}, routing_key=str(number),
     )  # fmt: skip
+
+
+async def fill(books: Books, queue: str = QUEUE) -> None:
+    """A hundred thousand letters, as workers write them down: several at a time."""
+    for start in range(0, COUNT, PORTION):
+        await books.add([letter(number, queue) for number in range(start, start + PORTION)])
 
 
 @pytest.fixture
 async def browser(sqlite_url: str) -> AsyncIterator[Browser]:
     """At a console whose journal is a file with a hundred thousand letters."""
     async with Shelf(sqlite_url) as shelf:
-        books = await shelf.books()
-        for start in range(0, COUNT, PORTION):
-            await books.add([letter(number) for number in range(start, start + PORTION)])
+        await fill(await shelf.books())
         async with console(shelf) as stage, stage.browser() as found:
             yield found
 

@@ -1,13 +1,16 @@
 """The first page with workers that answer: their state and figures, pause and resume."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
 
 from tests.builders import NOW_US
-from tests.console.stage import NOBODY_LISTENS, console
+from tests.console.stage import NOBODY_LISTENS, console, free_port
 from tests.console.test_figures import METRICS
 from tests.contract.test_admin import FakeOperations
 from worker.adapters.admin import application
@@ -37,9 +40,11 @@ class Figures:
 
 
 @asynccontextmanager
-async def admin(operations: FakeOperations, token: str = TOKEN) -> AsyncIterator[str]:
+async def admin(
+    operations: FakeOperations, token: str = TOKEN, *, host: str = "127.0.0.1", port: int | None = None
+) -> AsyncIterator[str]:
     """The admin interface of a worker; its address."""
-    server = TestServer(application(operations, Figures(), token), host="127.0.0.1")
+    server = TestServer(application(operations, Figures(), token), host=host, port=port)
     await server.start_server()
     try:
         yield str(server.make_url("")).rstrip("/")
@@ -69,6 +74,50 @@ async def test_workers_are_shown_as_they_are() -> None:
     for numbers in (f"1{thin}234", f"1{thin}800 of 3{thin}600"):
         assert numbers in page.text, numbers
     assert TOKEN not in page.text
+
+
+@pytest.mark.usefixtures("token")
+async def test_a_name_of_several_machines_is_several_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The headless Service of a cluster: one of them at random would make every figure jump."""
+    loop, port, hosts = asyncio.get_running_loop(), free_port(), ("127.0.0.1", "127.0.0.2")
+    ordinary = loop.getaddrinfo
+
+    async def resolved(host: str, at: int, **more: Any) -> list[Any]:
+        if host != "workers.example":
+            return await ordinary(host, at, **more)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, at)) for each in hosts]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolved)
+    async with (
+        admin(Operations(), host=hosts[0], port=port),
+        admin(Operations(), host=hosts[1], port=port),
+        console(console_workers=(f"http://workers.example:{port}",)) as stage,
+        stage.browser() as browser,
+    ):
+        page = await browser.get("/now")
+
+    assert all(f"http://{host}:{port} active" in page.words for host in hosts)
+    assert "workers.example" not in page.words
+
+
+async def test_a_name_that_nobody_knows_is_a_worker_that_is_away() -> None:
+    """It is shown by that name."""
+    async with console(console_workers=("http://missing.invalid:8080",)) as stage, stage.browser() as browser:
+        page = await browser.get("/now")
+
+    assert "http://missing.invalid:8080 away" in page.words
+
+
+async def test_a_page_that_shows_no_pause_is_told_of_one() -> None:
+    """It is loaded again, because what can be done is another thing now; one that shows it is not."""
+    async with console() as stage, stage.browser() as browser:
+        paused = await browser.post("/now/pause", {"reason": "tea"})
+        await browser.over("/now/live?paused=0")
+        async with stage.browser() as other, other.session.get(f"{stage.base}/now/live?paused=1") as answer:
+            retry, _, first = [await answer.content.readline() for _ in range(3)]
+
+    assert 'data-live="/now/live?paused=1"' in paused.text
+    assert (retry, first[:5]) == (b"retry: 1000\n", b"data:")
 
 
 async def test_without_the_token_of_the_worker_that_is_said() -> None:
@@ -121,7 +170,7 @@ async def test_a_pause_of_the_storm_guard_is_shown_and_can_be_ended() -> None:
         page = await browser.get("/now")
         await browser.post("/now/resume")
 
-        assert "Paused: too many dead letters (paused by w1 since" in page.words
+        assert "Paused: too many dead letters" in page.words
         assert await stage.journal.pauses(QUEUE) == []
 
 

@@ -207,6 +207,27 @@ async def test_the_audit_has_who_did_what_and_leads_there() -> None:
     assert "12\N{NARROW NO-BREAK SPACE}345" in first.text
 
 
+@pytest.mark.parametrize(
+    ("action", "target", "link"),
+    [
+        (Action.LOOK, "582ebf02-39b5-4f65", "/dead/letter?copy=582ebf02-39b5-4f65"),
+        (Action.DISCARD, "?reason=rejected", "/dead/letters?reason=rejected"),
+        (Action.PLAN, "r-1", "/replays/r-1"),
+        (Action.DISCARD, "?message=one&message=t…", ""),
+        (Action.LOG_IN, "from 127.0.0.1", ""),
+    ],
+)
+async def test_a_deed_leads_to_what_it_was_done_to(action: Action, target: str, link: str) -> None:
+    """Unless its filter is too long to be kept whole: what was cut would mean other letters."""
+    deed = Deed(at_us=NOW_US, by="kim", action=action, outcome=Outcome.DONE, target=target)
+    async with console() as stage, stage.browser() as browser:
+        await stage.journal.note(deed)
+        page = await browser.get("/audit")
+
+    row = page.text.partition("<tbody>")[2]
+    assert re.findall(r'href="([^"]+)"', row.partition("</tbody>")[0]) == [link] * bool(link)
+
+
 async def test_a_replay_that_nobody_runs_any_more_is_interrupted_and_can_be_resumed() -> None:
     """What a killed console leaves behind."""
     replay = Replay(
@@ -231,6 +252,24 @@ async def test_a_replay_that_nobody_runs_any_more_is_interrupted_and_can_be_resu
     assert "What would come of the rest" in page.words
     assert re.search(r'<button id="start">Resume', page.text)
     assert missing.status == 404
+
+
+async def test_a_replay_with_changes_that_cannot_be_any_more_is_still_shown() -> None:
+    """A field that EXTRA_FIELDS had when it was planned: judging says what is missing, the page is there."""
+    replay = Replay(
+        replay_id="r-1", queue=QUEUE, author="kim", options={"queue": QUEUE, "edits": ["shipping_tracking=1"]},
+        state="stopped", created_us=NOW_US, changed_us=NOW_US,
+    )  # fmt: skip
+    async with console() as stage, stage.browser() as browser:
+        [row] = await stage.index(dead_letter(1))
+        await stage.journal.begin(replay)
+        await stage.journal.plan("r-1", [ReplayItem(place=0, copy_id=row.copy_id)])
+        page = await browser.get("/replays/r-1")
+        judged = await browser.settled(await browser.post("/replays/r-1/judge"))
+
+    assert page.status == 200
+    assert "0 of 1" in page.words
+    assert "shipping_tracking" in judged.words
 
 
 async def test_times_are_relative_with_the_absolute_one_at_hand() -> None:

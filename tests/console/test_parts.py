@@ -12,6 +12,7 @@ from tests.builders import NOW_US
 from tests.support.replaystage import dead_letter, invalid_letter
 from worker.console import words
 from worker.console.access import is_ours
+from worker.console.desk import LONGEST_TARGET, named
 from worker.console.forms import tempo_of
 from worker.console.looking import LONGEST_KEPT, MOST_KEPT, Looked
 from worker.console.people import People, Role, new_token, parse_people
@@ -52,6 +53,16 @@ def test_times_are_relative(distance_us: int, shown: str) -> None:
 def test_durations_are_short(s: float | None, shown: str) -> None:
     """Two digits are enough."""
     assert words.seconds(s) == shown
+
+
+def test_the_audit_names_what_a_deed_was_done_to() -> None:
+    """Ids of messages are long words, which among foreign words would be masked; passwords still are."""
+    query = "?message=582ebf02-39b5-4f65-9181-304930c73893"
+
+    assert named(query) == query
+    assert "hunter2" not in named("amqp://kim:hunter2@broker/\u202e")
+    assert "\u202e" not in named("amqp://kim:hunter2@broker/\u202e")
+    assert len(named("x" * 5000)) == LONGEST_TARGET
 
 
 def test_what_nobody_sees_is_replaced() -> None:

@@ -12,47 +12,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.console.stage import Browser, free_port
-from tests.support.broker import Outside
-from tests.support.graveyard import Graveyard, sqlite_at
-from tests.support.replaystage import dead_letter
+from tests.console.process import PATIENCE_S, at_work
+from tests.console.stage import Browser
+from tests.support.graveyard import Graveyard
 from tests.support.tool import Tool
 from worker.adapters.amqp.topology import Topology
-from worker.adapters.privatebroker import PrivateBroker
 from worker.console.people import Role, parse_people
-
-PATIENCE_S = 20.0
 
 
 @asynccontextmanager
-async def opened(tool: Tool, **settings: str) -> AsyncIterator[tuple[Process, Browser]]:
-    """The console as a process, answering."""
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    async with (
-        tool.started("console", CONSOLE_PORT=str(port), CONSOLE_WORKERS="http://127.0.0.1:9", **settings) as process,
-        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
-    ):
-        assert process.stderr is not None
-        async with asyncio.timeout(PATIENCE_S):
-            while b"console.listening" not in (line := await process.stderr.readline()):
-                assert line, "the console ended"
-        draining = asyncio.create_task(process.stderr.read())
-        try:
-            yield process, Browser(session, base)
-        finally:
-            draining.cancel()
-            await asyncio.wait([draining])
-
-
-@pytest.fixture
-async def yard(broker: PrivateBroker, outside: Outside, queues: Topology, tmp_path: Path) -> Graveyard:
-    """A queue with letters, and their index in a file."""
-    tool = Tool(tmp_path, broker.url, queues)
-    found = Graveyard(outside=outside, tool=tool, queue=queues.dead_queue, journal_url=sqlite_at(tmp_path))
-    tool.use({"JOURNAL_URL": found.journal_url})
-    await found.bury([dead_letter(order_id) for order_id in range(1, 13)])
-    return found
+async def opened(tool: Tool) -> AsyncIterator[tuple[Process, Browser]]:
+    """The console as a process, and a browser that speaks to it."""
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with at_work(tool) as (process, base), aiohttp.ClientSession(cookie_jar=jar) as session:
+        yield process, Browser(session, base)
 
 
 @pytest.mark.broker

@@ -7,7 +7,9 @@ from typing import Final
 from tests.support.kustomize import Resource, containers, find, render
 
 K8S: Final = Path(__file__).parents[2] / "k8s"
-NAMES: Final = ("base", "journal", *(f"overlays/{name}" for name in ("dev", "production", "keda", "rabbitmq-operator")))
+BESIDE: Final = ("journal", "console")
+"""What is applied beside the worker, and does not bring it."""
+NAMES: Final = ("base", *BESIDE, *(f"overlays/{name}" for name in ("dev", "production", "keda", "rabbitmq-operator")))
 WORKER: Final = "order-worker"
 
 
@@ -19,7 +21,7 @@ def rendered(name: str) -> list[Resource]:
 
 def with_worker() -> list[str]:
     """The kustomizations that run the worker."""
-    return [name for name in NAMES if name != "journal"]
+    return [name for name in NAMES if name not in BESIDE]
 
 
 def deployment(name: str) -> Resource:

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from tests.k8s.overlays import NAMES, WORKER, pods, rendered, settings_of
+from tests.k8s.overlays import BESIDE, NAMES, WORKER, pods, rendered, settings_of
 from tests.support.kustomize import containers
 from worker.cli import main
 from worker.config import PREFIX
@@ -66,7 +66,7 @@ def test_commands_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Usage" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["base", "journal"])
+@pytest.mark.parametrize("name", ["base", *BESIDE])
 def test_people_can_write_where_commands_start(name: str) -> None:
     """Exports and what is discarded go to files in the working directory, unless somebody names another one."""
     for container in [each for resource in rendered(name) for each in containers(resource)]:

@@ -116,11 +116,13 @@ def test_manifests_that_are_applied_exist(line: str) -> None:
 
 
 def test_objects_that_are_named_exist() -> None:
-    """Deployment, Job and namespace of the overlay production."""
-    everything = rendered("overlays/production") + rendered("journal")
+    """Deployments, Job, Service and namespace, of the overlay production and what goes beside it."""
+    everything = rendered("overlays/production") + rendered("journal") + rendered("console")
     there = {(each["kind"].lower(), each["metadata"]["name"]) for each in everything}
-    named = {(kind, name) for line in LINES for kind, name in re.findall(r"\b(deployment|job)[/ ]([a-z-]+)", line)}
+    named = {
+        (kind, name) for line in LINES for kind, name in re.findall(r"\b(deployment|job|service)[/ ]([a-z-]+)", line)
+    }
     named |= {("namespace", name) for line in LINES for name in re.findall(r" -n ([a-z-]+)", line)}
 
-    assert {kind for kind, _ in named} == {"deployment", "job", "namespace"}
+    assert {kind for kind, _ in named} == {"deployment", "job", "service", "namespace"}
     assert named <= there

@@ -32,7 +32,7 @@ async def test_an_update_behind_a_terminal_status_is_dead_without_a_call(no_leak
         ((reason, detail),) = await dead_details(world)
 
         assert reason == "terminal-order"
-        assert "terminal status 128 since 1970-01-01T00:00:10" in detail
+        assert "terminal status 128," in detail
         assert world.platform.values[1] == {"status": CANCELLED, "shipping_carrier": "DPD"}
         assert world.fates() == {AckReason.APPLIED: 3, AckReason.SUPERSEDED: 1, "Dead": 1}
 

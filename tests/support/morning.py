@@ -7,6 +7,7 @@ await morning.clean_up()                # the rest of the reasons, what only a p
 await morning.wind_up()                 # everything is at its end, and each message at exactly one
 """
 
+import asyncio
 import json
 import re
 import signal
@@ -169,12 +170,12 @@ class Morning:
         """Everything that the command line and the queues know, put together. AssertionError where it does not fit."""
         world, books = self.night.world, self.night.books
         assert await world.leftover() == 0
-        for name in self.replays:
-            self.ends.note_replay(await self.yard.status(name))
+        for status in await asyncio.gather(*map(self.yard.status, self.replays)):
+            self.ends.note_replay(status)
         self.ends.note("discarded", _ids_in(world.folder / "discarded.ndjson"))
-        kept = await self.exported()
+        kept, listed = await asyncio.gather(self.exported(), self.listed())
         self.ends.note("dead", kept)
-        assert Counter(await self.listed()) == Counter(books.events[each].reason for each in kept)
+        assert Counter(listed) == Counter(books.events[each].reason for each in kept)
         wanted = {event.message_id: self._ends_of(event) for event in books.dead}
         self.figures["ends"] = dict(self.ends.figures)
         problems: Problems = self.ends.problems(books, wanted)

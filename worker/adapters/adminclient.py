@@ -1,10 +1,13 @@
 """The other end of the admin interface: asks a running worker to pause or to resume, and looks at it."""
 
+import asyncio
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+from yarl import URL
 
 from worker.core.errors import AdminFailed, UsageError
 from worker.core.excerpt import excerpt
@@ -52,6 +55,22 @@ async def figures_at(base: str) -> str:
     if status != 200:
         raise AdminFailed(f"{url}: answered {status}")
     return text
+
+
+async def each_behind(base: str) -> list[str]:
+    """The admin interfaces behind an address: several where its name has several addresses, such as a headless Service
+    of Kubernetes, otherwise the address as it is. So is one with https, because certificates are about names."""
+    url = URL(base)
+    if url.scheme != "http" or url.host is None:
+        return [base]
+    try:
+        async with asyncio.timeout(LOOK_TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # a deadline is an OSError, too
+        return [base]
+    # A machine with both kinds of addresses is still one machine.
+    hosts = sorted({str(address[0]) for family, *_, address in found if family == found[0][0]})
+    return [base] if len(hosts) < 2 else [str(url.with_host(host)).rstrip("/") for host in hosts]
 
 
 async def _sent(method: str, url: str, token: str, *, timeout_s: float, **more: Any) -> tuple[int, str]:

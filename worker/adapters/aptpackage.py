@@ -7,8 +7,12 @@ import sys
 
 from worker.core.errors import UsageError
 
+# One at a time: apt-get gives up at once where another one is at work. The lock is on the folder, so that it leaves no
+# file behind, and is not the one that apt-get itself takes.
 # Debian's way of keeping a freshly installed service from being started is a policy-rc.d that says no.
 _INSTALL = """set -e
+exec 9</var/lib/apt/lists
+flock 9
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
   printf '#!/bin/sh\\nexit 101\\n' > "$policy"
@@ -33,4 +37,4 @@ def install(package: str, *, otherwise: str) -> None:
         # stdout belongs to the program that asked; a person sees the progress on stderr.
         subprocess.run([*as_root, "sh", "-c", _INSTALL, "sh", package], check=True, stdout=sys.stderr)  # noqa: S603
     except subprocess.CalledProcessError as error:
-        raise UsageError(f"apt-get could not install {package} (exit code {error.returncode})") from error
+        raise UsageError(f"apt-get could not install {package} (exit code {error.returncode}): {otherwise}") from error

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from worker.console.desk import Desk
 from worker.console.selection import number_in
+from worker.console.words import in_address
 from worker.core.audit import Action, Deed
 
 ROWS: Final = 100
@@ -48,6 +49,8 @@ def _link(deed: Deed) -> str:
     """The page of what it was done to; empty for none."""
     if deed.action in (Action.REPLAY, Action.PLAN, Action.STOP) and deed.target.startswith("r-"):
         return f"/replays/{deed.target}"
-    if deed.target.startswith("?"):
+    if deed.action is Action.LOOK:
+        return f"/dead/letter?copy={in_address(deed.target)}"
+    if deed.target.startswith("?") and not deed.target.endswith("…"):  # what was cut means others
         return f"/dead/letters{deed.target}"
     return ""

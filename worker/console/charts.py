@@ -20,8 +20,8 @@ Points = Sequence[tuple[float, float | None]]
 
 
 def chart(name: str, points: Points, *, now_s: float, unit: str = "") -> Markup:
-    """A line with its area. ``points`` are (seconds since 1970, value), None where nobody knows. The title says in
-    words what the line shows, for those who cannot see it."""
+    """A line with its area. ``points`` are (seconds since 1970, value), None where nobody knows. Beside it stands
+    how high and how long it is; the title says in words what it shows, for those who cannot see it."""
     known = [(at_s, given) for at_s, given in points if given is not None and at_s >= now_s - LONGEST_S]
     if not known:
         return Markup(
@@ -33,6 +33,7 @@ def chart(name: str, points: Points, *, now_s: float, unit: str = "") -> Markup:
     told = f"{name}, last {round(span_s / 60)} min: now {number(known[-1][1])}{unit}, most {number(most)}{unit}"
     runs = [run for run in _runs(points, now_s=now_s, span_s=span_s, most=most or 1.0) if run]
     return Markup(
+        '<p class="scale" aria-hidden="true">most {most}<br>last {minutes} min</p>'
         '<svg class="chart" viewBox="0 0 {w} {h}" preserveAspectRatio="none" role="img" aria-label="{told}">'
         "<title>{told}</title>{areas}{lines}"
         '<line class="chart-base" x1="0" y1="{h}" x2="{w}" y2="{h}"/></svg>'
@@ -40,6 +41,8 @@ def chart(name: str, points: Points, *, now_s: float, unit: str = "") -> Markup:
         w=WIDTH,
         h=HEIGHT,
         told=told,
+        most=f"{number(most)}{unit}",
+        minutes=round(span_s / 60),
         areas=Markup("").join(_area(run) for run in runs),
         lines=Markup("").join(Markup('<polyline class="chart-line" points="{}"/>').format(_path(run)) for run in runs),
     )

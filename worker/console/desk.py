@@ -12,18 +12,22 @@ from worker.console.access import VISITOR, Access
 from worker.console.pages import Pages
 from worker.console.people import Person
 from worker.console.sessions import Throttle
+from worker.console.words import on_one_line
 from worker.console.works import Work, Works
 from worker.core.audit import Action, Deed, Outcome
 from worker.core.errors import JournalOutdated, JournalUnavailable, UsageError
 from worker.core.excerpt import excerpt
+from worker.core.masking import mask_text
 from worker.core.settings import Payloads
 from worker.ports import wall_us
 from worker.replay.books import Books
 
 log = structlog.get_logger(__name__)
 
-WAIT_S: Final = 10.0
+WAIT_S: Final = 5.0
 """How long a person waits for a broker that is away."""
+LONGEST_TARGET: Final = 1000
+"""Characters of what a deed was done to: a dozen message ids."""
 MOST_REFUSALS: Final = 60
 """Refusals of nobody in particular that are noted in a minute: whoever knocks must not fill the journal."""
 
@@ -59,7 +63,7 @@ class Auditing:
             by=by,
             action=action,
             outcome=outcome,
-            target=excerpt(target),
+            target=excerpt(target) if outcome is Outcome.REFUSED else named(target),
             detail=excerpt(detail),
             count=count,
         )
@@ -72,6 +76,12 @@ class Auditing:
         """A work is over."""
         outcome = Outcome.FAILED if work.failed else Outcome.STOPPED if work.stopped else Outcome.DONE
         await self.note(work.by, work.action, outcome, work.target, work.told, work.count)
+
+
+def named(target: str) -> str:
+    """What a deed was done to, as the audit keeps it: ids stay readable, which as foreign words would be masked."""
+    line = on_one_line(mask_text(target))
+    return line if len(line) <= LONGEST_TARGET else line[: LONGEST_TARGET - 1] + "…"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -18,9 +18,10 @@ GAP_S: Final = 60.0
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Counted:
-    """What one worker counted since it started."""
+    """What one worker counted since it started. ``good`` is what was acknowledged: applied, or pointless by then."""
 
     settled: float = 0.0
+    good: float = 0.0
     applied: float = 0.0
     dead: float = 0.0
     retried: float = 0.0
@@ -57,9 +58,11 @@ def _keys(name: str, labels: Mapping[str, str]) -> Iterable[str]:
     match name:
         case "events_settled_total":
             yield "settled"
-            outcome = {"acked": "applied", "dead": "dead", "retried": "retried"}.get(labels.get("outcome", ""))
-            if outcome is not None and (outcome != "applied" or labels.get("reason") == "applied"):
+            outcome = {"acked": "good", "dead": "dead", "retried": "retried"}.get(labels.get("outcome", ""))
+            if outcome is not None:
                 yield outcome
+            if outcome == "good" and labels.get("reason") == "applied":
+                yield "applied"
         case "entries_sent_total":
             yield "entries"
         case "calls_total":

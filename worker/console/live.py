@@ -20,6 +20,8 @@ LONGEST_S: Final = 300.0
 QUIET_S: Final = 15.0
 """A line that means nothing is sent so often, so that proxies do not take the stream for dead."""
 MOST_STREAMS: Final = 200
+_AGAIN: Final = b"retry: 1000\n\n"
+"""Milliseconds after which browsers open a stream again that was cut; by themselves some wait five seconds."""
 
 Render = Callable[[], Awaitable[str | None]]
 """The part as it is now; None: it is over, and the page should be loaded again."""
@@ -54,6 +56,7 @@ async def stream(request: web.Request, render: Render, *, every_s: float = EVERY
 
 async def _feed(response: web.StreamResponse, render: Render, closing: asyncio.Event, every_s: float) -> None:
     sent: str | None = None
+    await response.write(_AGAIN)
     began = quiet_since = time.monotonic()
     while not closing.is_set() and time.monotonic() - began < LONGEST_S:
         try:

@@ -50,9 +50,14 @@ class NowPages:
         return self._desk.pages.page(request, "now.html", title="Now", **self._told())
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """The same, as long as somebody watches."""
+        """The same, as long as somebody watches; over when somebody else paused or resumed (``paused`` is what the page
+        shows), so that it offers what can be done now."""
+        shown = request.query.get("paused", "")
 
         async def render() -> str | None:
+            pauses = self._sampler.now.pauses
+            if shown and pauses is not None and shown != ("1" if pauses else "0"):
+                return None
             return self._desk.pages.fragment(request, "_now.html", **self._told())
 
         return await stream(request, render, every_s=LIVE_EVERY_S)
@@ -116,7 +121,7 @@ class NowPages:
 def verdict(workers: Sequence[Seen], pauses: Sequence[Pause] | None) -> tuple[str, str]:
     """The whole in a word (good, warn, bad) and a sentence."""
     if pauses:
-        return "warn", f"Paused: {pauses[0].told}"
+        return "warn", f"Paused: {pauses[0].detail or 'no reason was given'}"
     answering = [seen for seen in workers if not seen.problem]
     if not workers or not answering:
         return "bad", "No worker answers: events wait in the queue"
@@ -151,7 +156,7 @@ def _figures(samples: list[Sample]) -> dict[str, float | None]:
         "dead": per_minute(samples, _dead, over_s=300.0),
         "retried": per_minute(samples, lambda counted: counted.retried, over_s=300.0),
         "failed_calls": ratio(samples, lambda counted: counted.failed_calls, _calls),
-        "applied": ratio(samples, lambda counted: counted.applied, _settled),
+        "good": ratio(samples, lambda counted: counted.good, _settled),
     }
 
 

@@ -80,6 +80,7 @@ class Pages:
             "urlencode": words.in_address,
             "line": words.on_one_line,
             "detail": words.detail,
+            "micros": words.micros,
         }
         folder = files("worker.console").joinpath("static")
         self._static = {name: folder.joinpath(name).read_bytes() for name in STATIC}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Final
 
 from worker.console.desk import Desk, holder
@@ -9,6 +10,7 @@ from worker.console.people import Person
 from worker.console.works import Work
 from worker.core.audit import Action, Outcome
 from worker.core.edits import parse_edits
+from worker.core.errors import UsageError
 from worker.core.forecast import Tallies
 from worker.core.history import ItemState, Replay
 from worker.core.replayoptions import Options
@@ -85,7 +87,8 @@ class Runs:
             return None
         known = self._tallies.get(replay.replay_id)
         if known is None and left <= JUDGED_AT_ONCE and replay.options.get("file") is None:
-            known = await self._judged(books, replay)
+            with suppress(UsageError):  # its changes are of fields that the settings do not have any more
+                known = await self._judged(books, replay)
         return known
 
     async def start(self, replay: Replay, options: Options, person: Person) -> Work:

@@ -87,9 +87,7 @@ class Sampler:
 
     async def look(self) -> None:
         """Once, at everything at the same time."""
-        looked, depths, told = await asyncio.gather(
-            asyncio.gather(*map(self._worker, self._workers)), self._depths.look(), self._journal()
-        )
+        looked, depths, told = await asyncio.gather(self._all_workers(), self._depths.look(), self._journal())
         seen = [each for each, _, _ in looked]
         counted = {each.url: figures for each, figures, _ in looked if figures is not None}
         ages = [age for _, _, age in looked if age is not None]
@@ -106,6 +104,10 @@ class Sampler:
                 dead=ready.get(QueueKind.DEAD, indexed),
             )
         )
+
+    async def _all_workers(self) -> list[tuple[Seen, Counted | None, float | None]]:
+        behind = await asyncio.gather(*map(adminclient.each_behind, self._workers))
+        return await asyncio.gather(*(self._worker(url) for urls in behind for url in urls))
 
     async def _worker(self, url: str) -> tuple[Seen, Counted | None, float | None]:
         try:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from worker.core.history import DAY_US, HOUR_US
 from worker.core.model import Scalar
-from worker.core.times import format_time
+from worker.core.times import format_time, parse_time
 
 _MINUTE_US: Final = 60_000_000
 _SECOND_US: Final = 1_000_000
@@ -67,6 +67,11 @@ def moment(micros: int | None, now_us: int) -> Markup:
     shown = f"{absolute[:10]} {absolute[11:19]} UTC"
     markup = Markup('<time datetime="{}" title="{}" data-micros="{}">{}</time>')
     return markup.format(absolute, shown, micros, ago(micros, now_us))
+
+
+def micros(text: object) -> int | None:
+    """Microseconds of a time that a worker tells; None where that is none."""
+    return parse_time(text) if isinstance(text, str) else None
 
 
 def clock(micros: int | None) -> str:

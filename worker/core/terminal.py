@@ -10,7 +10,6 @@ from worker.core.entry import Entry
 from worker.core.headers import read_history
 from worker.core.journal import OrderRow
 from worker.core.model import Dead, Fields, Reason, Update, Version
-from worker.core.times import format_time
 from worker.core.values import Values
 
 STATUS = "status"
@@ -23,9 +22,9 @@ def barred(entry: Entry, row: OrderRow, terminal: Collection[int]) -> list[tuple
     """
     if STATUS not in row.values:
         return []
-    version, status = row.values[STATUS]
+    _, status = row.values[STATUS]
     return [
-        (update, Dead(reason=Reason.TERMINAL_ORDER, detail=_detail(update, status, version.time_us)))
+        (update, Dead(reason=Reason.TERMINAL_ORDER, detail=_detail(update, status)))
         for update in entry.updates
         if leaves(update.fields, update.version, row.values, terminal) and not _is_allowed(update)
     ]
@@ -43,8 +42,9 @@ def _is_allowed(update: Update) -> bool:
     return read_history(update.delivery.properties.headers).allow_terminal
 
 
-def _detail(update: Update, status: object, since_us: int) -> str:
+def _detail(update: Update, status: object) -> str:
+    # No time in it: letters are grouped by their errors, and each would be a group of its own.
     return (
-        f"status: the order has the terminal status {status} since {format_time(since_us)}, and this would change it "
-        f"to {update.fields[STATUS]}; a replay with --allow-terminal does it all the same"
+        f"status: the order has the terminal status {status}, and this would change it to {update.fields[STATUS]}; "
+        f"a replay with --allow-terminal does it all the same"
     )

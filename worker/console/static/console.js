@@ -1,12 +1,28 @@
 // Everything here is a convenience: without it pages are read by reloading, and forms work as they are.
 "use strict";
 
+// Replaces what is different, and nothing else: what somebody reads, selected or has heard already stays as it is.
+function renew(part, html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html; // escaped by the server; the page's policy allows no script in it
+  const [before, after] = [[...part.children], [...fresh.content.children]];
+  if (before.length !== after.length) return part.replaceChildren(...after);
+  after.forEach((now, number) => {
+    const old = before[number];
+    if (old.outerHTML === now.outerHTML) return;
+    if (old.getAttribute("role") !== "status") return old.replaceWith(now);
+    // The element itself stays: screen readers read out what changes inside.
+    old.className = now.className;
+    if (old.innerHTML !== now.innerHTML) old.innerHTML = now.innerHTML;
+  });
+}
+
 // Parts that are alive: the server sends them again when they change.
-for (const part of document.querySelectorAll("[data-live]")) {
+function watch(part) {
   const source = new EventSource(part.dataset.live);
   source.onmessage = (event) => {
     const open = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    part.innerHTML = JSON.parse(event.data).html; // escaped by the server; the page's policy allows no script in it
+    renew(part, JSON.parse(event.data).html);
     part.classList.remove("not-live");
     if (open) part.querySelector(`a[href="${CSS.escape(open)}"]`)?.focus();
   };
@@ -15,7 +31,19 @@ for (const part of document.querySelectorAll("[data-live]")) {
     location.reload();
   });
   source.onerror = () => part.classList.add("not-live");
-  addEventListener("pagehide", () => source.close());
+  return source;
+}
+
+// Only as long as somebody can see them: a browser opens six connections to one address, and a seventh tab would wait.
+for (const part of document.querySelectorAll("[data-live]")) {
+  let source = null;
+  const follow = () => {
+    if (document.hidden) source = source?.close() ?? null;
+    else source ??= watch(part);
+  };
+  document.addEventListener("visibilitychange", follow);
+  addEventListener("pagehide", () => source?.close());
+  follow();
 }
 
 // Relative times grow older.
