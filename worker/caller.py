@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from worker.core.errors import TokenRefused, TokenUnavailable
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, NotSent, Reply
-from worker.core.verdict import Call, Judgement, Rules, judge, judge_usual
+from worker.core.verdict import Call, Judgement, Rules, judge
 from worker.ports import Platform, TokenSource
 
 
@@ -28,7 +28,7 @@ class Caller:
         cause."""
         orders = [{"id": order_id, **fields} for order_id, fields in requested.items()]
         report, token = await self._send(orders)
-        judgement = judge_usual(report, requested, orders, self._rules) or judge(report, requested, self._rules)
+        judgement = judge(report, requested, self._rules)
         if judgement.call is Call.AUTH and isinstance(report, Reply):
             # A refused token means that nothing was done, so the same call may be repeated, once, with a newer one. The
             # token is only thrown away if it is still the one in use: another call may have replaced it already.

@@ -1,7 +1,6 @@
 """The verdict table row by row, and a property: every possible reply gets exactly one verdict."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support.modelplatform import reply, rest_error, shown
 from worker.core.model import Fields
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
-from worker.core.verdict import Call, Item, Judgement, Rules, judge, judge_usual
+from worker.core.verdict import Call, Item, Judgement, Rules, judge
 
 RULES = Rules()
 THREE: Mapping[int, Fields] = {11: {"status": 4}, 12: {"status": 4}, 13: {"status": 4}}
@@ -438,28 +437,6 @@ def test_the_usual_reply_is_judged_as_any_other(given_: tuple[Mapping[int, Field
 
     assert judgement == judge(reply([*shown_items, None]), requested, RULES)
     assert judgement.all_applied is all(verdict.item is Item.APPLIED for verdict in judgement.items.values())
-
-
-@settings(max_examples=500, deadline=None)
-@given(nearly_usual() | st.tuples(requests, lists), st.lists(errors, max_size=1), st.sampled_from([200, 202, 429, 500]))
-@example((THREE, shown(THREE)), [], 200)
-@example(({1: {"status": 1}}, [{"id": True, "status": 1}]), [], 200)
-@example(({1: {"status": 1}}, [{"id": 1, "status": True}]), [], 200)
-@example(({1: {"status": 4.0}}, [{"id": 1, "status": 4}]), [], 200)
-@example(({}, []), [], 200)
-def test_a_reply_that_repeats_the_orders_is_judged_as_any_other(
-    given_: tuple[Mapping[int, Fields], list[Any]], faults: list[Any], status: int
-) -> None:
-    """Where the short way has a judgement it is that of the long one; and it has one for the very orders that went."""
-    requested, shown_items = given_
-    orders = [{"id": order_id, **fields} for order_id, fields in requested.items()]
-    said = replace(reply(shown_items, faults), status=status)
-    short = judge_usual(said, requested, orders, RULES)
-
-    assert short is None or short == judge(said, requested, RULES)
-    if orders and shown_items == orders and not faults and status < 300:
-        numbers = all(type(item["id"]) is int and type(item.get("status", "")) is int for item in shown_items)
-        assert (short is not None) or not numbers
 
 
 @settings(max_examples=200, deadline=None)

@@ -7,17 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from worker.core.model import Fields, Scalar
+from worker.core.model import Fields
 
 _INTEGERS: Final = frozenset({int})
 _INTEGERS_OR_NOTHING: Final = frozenset({int, type(None)})
 _id_of: Final = itemgetter("id")
 _status_of: Final = itemgetter("status")
-
-
-def repeats(items: Sequence[Any] | None, orders: Sequence[Mapping[str, Scalar]]) -> bool:
-    """Whether the items are these orders, each with its status, in their order."""
-    return items is not None and items == orders and _ids(items) is not None
 
 
 def shown_once(items: Sequence[Any], requested: Mapping[int, Fields]) -> Sequence[Mapping[str, Any]] | None:

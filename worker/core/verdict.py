@@ -16,7 +16,7 @@ from worker.core.excerpt import excerpt
 from worker.core.faults import Fault, contains, faults_of, matches
 from worker.core.model import Fields, Scalar
 from worker.core.report import CallReport, CredentialsRefused, Insecure, NoAnswer, NotSent, Reply
-from worker.core.usualreply import deviating, repeats, shown_once
+from worker.core.usualreply import deviating, shown_once
 
 CONFIGURATION_STATUSES = frozenset({404, 405, 406, 407, 415})
 UNKNOWN_STATUSES = frozenset({500, 502, 504})
@@ -133,23 +133,6 @@ def judge(report: CallReport, requested: Mapping[int, Fields], rules: Rules) -> 
             return Judgement(call=Call.UNKNOWN, detail=excerpt(cause))
         case _:
             assert_never(report)
-
-
-def judge_usual(
-    report: CallReport, requested: Mapping[int, Fields], orders: Sequence[Mapping[str, Scalar]], rules: Rules
-) -> Judgement | None:
-    """What ``judge`` says of a reply that shows all ``orders`` just as they were sent, in a fifth of the time.
-
-    None for any other: that is for ``judge``. ``orders`` are those ``requested``, as they stood in the call.
-    """
-    if not orders or not isinstance(report, Reply) or not isinstance(report.payload, dict):
-        return None
-    if report.payload.keys() != {"data"} or not 200 <= report.status < 300:
-        return None
-    if not repeats(_list_of(report.payload), orders) or _call_verdict(report, (), rules) is not Call.REFUSED:
-        return None
-    items = dict.fromkeys(requested, AS_REQUESTED)
-    return Judgement(call=Call.ANSWERED, status=report.status, items=items, all_applied=True)
 
 
 def _judge_reply(reply: Reply, requested: Mapping[int, Fields], rules: Rules) -> Judgement:
