@@ -94,6 +94,7 @@ class EventSchema:
             except _UNREADABLE:
                 return None
             occurred_at, sequence, event_id = event.occurred_at, event.sequence, event.event_id
+            # How deep it may be nested is only a question where anything may be.
             if not ((type(event.source) in _FLAT and type(event_id) in _FLAT and may_not_nest) or _is_flat(body)):
                 return None
             if occurred_at is UNSET or (time_us := parse_time(occurred_at)) is None:
