@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from tests.builders import make_delivery, make_update
 from worker.core.model import AckReason, Update, Version
-from worker.core.versions import FirstSight, by_version, merge_into, newest, standing, unsent
+from worker.core.values import Stamped
+from worker.core.versions import FirstSight, KnownVersions, by_version, merge_into, newest, standing, unsent
 
 NAMES = ("status", "shipping_carrier", "shipping_method")
 versions = st.builds(Version, st.integers(0, 3), st.integers(-1, 1), st.integers(0, 2), st.sampled_from("ab"))
@@ -79,6 +80,25 @@ def test_whoever_stands_has_something_to_send_and_the_others_have_not(
 
     assert unsent(newest(covered), known) == {}
     assert bool(unsent(newest(events), known)) == (len(covered) < len(events))
+
+
+stamped = st.builds(Stamped, versions, st.dictionaries(st.sampled_from(NAMES), st.just("x"), min_size=1))
+
+
+@given(
+    st.lists(updates, max_size=6), st.none() | stamped | st.dictionaries(st.sampled_from(NAMES), versions, min_size=1)
+)
+def test_what_is_known_covers_what_has_nothing_left_to_do(
+    events: list[Update], applied: Stamped | dict[str, Version] | None
+) -> None:
+    """Each of them as ``standing`` has it, whether the values came together or one by one."""
+    values = applied if isinstance(applied, Stamped) else {n: (v, None) for n, v in (applied or {}).items()}
+    known = KnownVersions(10)
+    if values:
+        known.learn({1: values})
+    reasons = {event: standing(event, values) for event in events}
+
+    assert known.covered(events) == {event: reason for event, reason in reasons.items() if reason is not None}
 
 
 # -- first sight ----------------------------------------------------------------------------------------------------
