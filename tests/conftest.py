@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -21,6 +22,13 @@ from worker.adapters.privatebroker import PrivateBroker
 # are busy: whichever test drew it failed. Without a deadline the first ten may take 30 s; pytest's timeout bounds all.
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+
+
+def pytest_configure() -> None:
+    """Let programs be interrupted. A shell that starts us in the background has SIGINT ignored, by us and by each
+    process that we start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
