@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 from pamqp.commands import Basic
@@ -81,10 +81,16 @@ def test_text_that_is_no_utf8_keeps_its_bytes() -> None:
     assert (read.content_type, read.message_id) == ("\udce9x", "y\udce9")
 
 
-@given(st.lists(st.tuples(given_properties, st.integers(1, 3)), max_size=6))
+USUAL = Basic.Properties(content_type="application/json", delivery_mode=2, message_id="m-1")
+pieces = st.tuples(given_properties | st.just(USUAL), st.integers(0, 40))
+
+
+@given(st.lists(pieces, max_size=6))
+@example([(USUAL, 0), (USUAL, 4)])
 def test_what_comes_together_is_read_as_what_comes_alone(sent: list[tuple[Basic.Properties, int]]) -> None:
-    """Whatever was read before, of this producer or another; cut off messages among them."""
-    raws = [raw for each, times in sent for raw in [each.marshal()] * times + [each.marshal()[:-1]]]
+    """Whatever was read before, of this producer or another; messages that are cut off anywhere among them."""
+    wholes = [(each.marshal(), cut) for each, cut in sent]
+    raws = [raw for whole, cut in wholes for raw in (whole, whole, whole[: len(whole) - cut] if cut else whole)]
     read = reader()
 
     assert [told(read(raw)) for raw in raws] == [told(properties_of(raw)) for raw in raws]

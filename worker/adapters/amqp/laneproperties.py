@@ -19,8 +19,8 @@ UNDECODED: Final = "x-undecoded"
 
 _TYPE_MODE_ID: Final = b"\x90\x80"
 _TYPE_MODE_ID_TIME: Final = b"\x90\xc0"
-_WITH_TIME: Final = 0x40
 """Flags of content type, delivery mode and message id, without and with a timestamp."""
+_WITH_TIME: Final = 0x40
 _MORE: Final = 0x0001
 """Another word of flags follows."""
 
@@ -51,7 +51,7 @@ def reader() -> Callable[[bytes], Properties | Undecoded]:
 
     def read(raw: bytes) -> Properties | Undecoded:
         nonlocal before, behind, content_type, delivery_mode, timestamp
-        if not raw.startswith(before):
+        if not raw.startswith(before) or len(raw) == len(before):
             if not (begins := _before_the_id(raw)):
                 return _any(raw)
             before, behind, timestamp = begins, b"", None
