@@ -197,6 +197,21 @@ async def test_release_hands_back_and_open_starts_anew(
         assert {each.generation for each in (await sink.until_count(6))[3:]} == {2}
 
 
+async def test_acks_that_were_written_last_take_effect_before_the_channel_is_closed(
+    broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
+) -> None:
+    """However many frames they are: a channel that is closed forgets those that it has not handed on to the queue."""
+    await publish(outside, queues, 100)
+    async with consuming(broker.url, queues, sink) as (consumer, _):
+        deliveries = await sink.until_count(100)
+        await consumer.cancel()
+        assert await consumer.acknowledge(1, tags(deliveries[1:]))
+        assert consumer.counts["ack_frames"] == 99
+        await consumer.release()
+
+        await outside.until_ready(queues.work_queue, 1)
+
+
 async def test_a_sink_that_raises_does_not_stop_the_intake(
     broker: PrivateBroker, outside: Outside, queues: Topology, sink: RecordingSink
 ) -> None:

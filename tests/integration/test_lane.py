@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.support import generation
 from tests.support.broker import DEADLINE_S, Lanes, Outside, RecordingSink, unique_topology
 from tests.support.consuming import consuming
+from tests.support.managed import until_listening
 from tests.support.proxy import TcpProxy
 from worker.adapters.amqp import lane
 from worker.adapters.amqp.declaring import declare
@@ -170,6 +171,7 @@ def tls_broker(certificate: Path) -> Iterator[tuple[PrivateBroker, str]]:
         "ssl_options.verify": "verify_none",
     }
     with PrivateBroker(installation=generation.chosen(), settings=settings) as node:
+        until_listening(node, port)
         yield node, f"amqps://guest:guest@127.0.0.1:{port}/?cafile={certificate / 'cert.pem'}"
 
 

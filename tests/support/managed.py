@@ -32,11 +32,16 @@ class ManagedBroker(PrivateBroker):
     def start(self) -> Self:
         """As any private broker; then wait for the port of the API."""
         super().start()
-        deadline = time.monotonic() + START_S
-        while not _listens(self.management_port):
-            assert time.monotonic() < deadline, self.log_text
-            time.sleep(POLL_S)
+        until_listening(self, self.management_port)
         return self
+
+
+def until_listening(node: PrivateBroker, port: int) -> None:
+    """Wait for a further port of a node that runs: it answers on the one for AMQP before it opens the others."""
+    deadline = time.monotonic() + START_S
+    while not _listens(port):
+        assert time.monotonic() < deadline, node.log_text
+        time.sleep(POLL_S)
 
 
 def _listens(port: int) -> bool:

@@ -20,6 +20,11 @@ from worker.adapters.amqp.lane import Lane
 from worker.core.acks import AckFrame, AckLedger
 from worker.core.model import Delivery
 
+HEEDED_AT_ONCE = 32
+"""Acks that a channel of RabbitMQ hands on to a quorum queue before it waits for their effect (its fifo client)."""
+REST_S = 0.25
+"""What so many take to have their effect, many times over."""
+
 
 class Phase(StrEnum):
     """What the broker's consumer of this channel is doing."""
@@ -58,6 +63,7 @@ class Generation:
         # aiormq hands out a new observer at each look and keeps none of them: this one has to live as long as we do.
         self.closing: asyncio.Future[object] = channel.closing
         self._writing = asyncio.Lock()
+        self._wrote: deque[float] = deque(maxlen=HEEDED_AT_ONCE)
         if company is None:
             self.company.join(self, lambda: None)
 
@@ -153,6 +159,7 @@ class Generation:
         if not frames:
             return
         *before, last = frames
+        self._wrote.extend([asyncio.get_running_loop().time()] * min(len(frames), HEEDED_AT_ONCE))
         single, piece = (before[:1], before[1:]) if self.lane is not None else (before, [])
         for frame in single:
             await self.channel.basic_ack(frame.tag, frame.multiple, wait=False)
@@ -160,6 +167,15 @@ class Generation:
             payload = b"".join([ack_frame(self.channel.number, frame.tag, frame.multiple) for frame in piece])
             await self.channel.connection.write_queue.put(ChannelFrame(payload=payload, should_close=False))
         await self.channel.basic_ack(last.tag, last.multiple)
+
+    async def rest(self) -> None:
+        """Before the channel is closed: give the broker time to heed the acks that were written last.
+
+        A quorum queue's channel hands on 32 of them at a time, the next when those took effect, and forgets the rest
+        when it is closed; all of it would come again. There is no sign of it, so this waits, where they were that many.
+        """
+        if len(self._wrote) == HEEDED_AT_ONCE:
+            await asyncio.sleep(max(0.0, self._wrote[0] + REST_S - asyncio.get_running_loop().time()))
 
     def delivery(self, message: DeliveredMessage, *, arrived_us: int) -> Delivery:
         """The message as the core sees it. Its tag is noted as open first: what fails from here on stays open."""

@@ -218,6 +218,7 @@ class Keeper:
             await self._link.drop()
             return
         self.end(generation, "released")
+        await generation.rest()
         timeout_s = self._link.endpoint.rpc_timeout_s
         # Left open, it would keep its messages, and its place as the single active consumer.
         await close_channel(generation.channel, self._link, "closing the consuming channel", timeout_s=timeout_s)
