@@ -134,6 +134,18 @@ def test_a_property_that_cannot_be_read_is_a_dead_letter_that_shows_it(name: str
     assert copy.body == delivery.body
 
 
+def test_a_timestamp_that_is_missing_behind_an_id_is_told() -> None:
+    """Whether or not the message before it had none either, as its flags say."""
+    bare = USUAL.marshal()
+    announced = bare[:1] + b"\xc0" + bare[2:]
+    read = reader()
+
+    for raw in (announced, bare, announced, announced):
+        found = read(raw)
+        assert isinstance(found, Undecoded) is (raw is announced)
+        assert raw is bare or "property timestamp cannot be read" in str(found)
+
+
 def test_the_frame_of_a_delivery_is_told_in_full() -> None:
     """Exchange, routing key, both times; how often it came back is believed only of one that did."""
     count = Basic.Properties(headers={"x-delivery-count": 3}).marshal()

@@ -33,6 +33,7 @@ def record_of(
 ) -> BatchRecord:
     """The record of a batch whose orders were claimed as ``rows``."""
     unknown = request.fields.keys() if judgement.call is Call.UNKNOWN else ()
+    # The usual row, which nobody else claimed and nothing is owed for, is told here, as ``outcome_of`` would tell it.
     orders = {
         order_id: OrderOutcome(revision=row.revision, applied=applied.get(order_id, NOTHING))
         if row.standing is None and row.echo_us is None and wall_us <= row.expires_us and not unknown

@@ -150,12 +150,12 @@ class Cutter:
                     properties_size = max(0, found[2] - 12)
                     header_at, header_size = header_layout(properties_size)
                     found = header_at(data, header)
-                kind, same, held, class_id, _, length, properties, last, body_kind, body_channel, body_size = found
+                kind, same, held, class_id, _, length, properties, last, body_kind, body_channel, announced = found
                 body = header + header_size
                 after: int = body + length
                 if kind != HEADER or same != channel or class_id != CLASS_BASIC or held < 14 or last != END:
                     break
-                if body_kind != BODY or body_channel != channel or body_size != length:
+                if body_kind != BODY or body_channel != channel or announced != length:
                     break
                 if header != position + size + 8 or not data[header - 1] == data[after] == END:
                     break

@@ -45,7 +45,8 @@ def reader() -> Callable[[bytes], Properties | Undecoded]:
     Those of one producer differ in their id, as a rule, and in the second of their timestamp now and then. What is
     before and behind the id is read once for as long as it stays the same.
     """
-    before, behind = b"nothing begins like this", b""
+    before = b"nothing begins like this"
+    behind: bytes | None = None
     content_type, delivery_mode = "", 0
     timestamp: datetime | int | None = None
 
@@ -54,7 +55,7 @@ def reader() -> Callable[[bytes], Properties | Undecoded]:
         if not raw.startswith(before) or len(raw) == len(before):
             if not (begins := _before_the_id(raw)):
                 return _any(raw)
-            before, behind, timestamp = begins, b"", None
+            before, behind = begins, None
             content_type, delivery_mode = before[3:-1].decode("utf-8", "surrogateescape"), before[-1]
         at = len(before)
         end = at + 1 + raw[at]
