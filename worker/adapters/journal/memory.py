@@ -82,9 +82,7 @@ class MemoryJournal(MemoryArchive):
         for order_id, outcome in record.orders.items():
             stored = opened.pop(order_id, None) or self._take(order_id)
             if at_rest(stored, outcome):
-                before = stored.values
-                values = merged(before, outcome.applied) if before else outcome.applied
-                resting[order_id] = _packed(stored.revision, values)
+                resting[order_id] = _packed(stored.revision, merged(stored.values, outcome.applied))
                 continue
             if contested(stored, outcome):
                 moved[order_id] = stored.claim
@@ -142,8 +140,7 @@ def _due_us(stored: StoredOrder) -> int:
 def _packed(revision: int, values: Values) -> bytes | StoredOrder:
     """As bytes, unless it holds what MessagePack cannot: lone surrogates, integers beyond 64 bits."""
     try:
-        stamped = values if type(values) is Stamped else together(values)
-        if stamped is not None:
+        if (stamped := together(values)) is not None:
             return _encode((revision, stamped.version, stamped.fields))
         return _encode((revision, None, values))
     except (UnicodeEncodeError, OverflowError):
