@@ -17,6 +17,7 @@ from tests.support.proxy import TcpProxy
 from tests.support.tool import Finished, finished
 from tests.support.workerprocess import PREFIX, WorkerProcess
 from tests.support.world import World, stamped
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = pytest.mark.broker
@@ -29,14 +30,6 @@ async def world(broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[World]:
     """A world with a stand-in platform that has all its defaults."""
     async with World(broker, tmp_path) as made:
         yield made
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 class Admin:

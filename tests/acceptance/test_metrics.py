@@ -18,7 +18,8 @@ from tests.support.managed import ManagedBroker
 from tests.support.proxy import TcpProxy
 from tests.support.workerprocess import WorkerProcess
 from tests.support.world import World, stamped
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.freeports import free_port
+from worker.adapters.privatebroker import PrivateBroker
 from worker.simulator.options import Options
 from worker.telemetry import METRICS
 
@@ -62,7 +63,7 @@ class Admin:
     """The admin interface of one worker."""
 
     def __init__(self) -> None:
-        [self.port] = free_ports(1)
+        self.port = free_port()
         self.settings = {"ADMIN_PORT": str(self.port), "ADMIN_TOKEN": TOKEN}
 
     async def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str]:

@@ -8,13 +8,13 @@ import aiohttp
 import pytest
 
 from tests.support import generation
-from tests.support.arena import free_port
 from tests.support.broker import DEADLINE_S, Outside, unique_topology
 from tests.support.deadworld import DeadWorld
 from tests.support.doctor import check, platform
 from tests.support.tool import Tool, finished
 from tests.support.world import World, stamped
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.partition import queue_names
 

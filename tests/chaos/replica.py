@@ -19,8 +19,8 @@ import aiohttp
 
 from tests.chaos.memory import Memory, resident_bytes
 from tests.support.accounting import Accounting
-from tests.support.arena import free_port
 from tests.support.proxy import TcpProxy
+from worker.adapters.freeports import free_port
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "ORDER_WORKER_"

@@ -5,8 +5,9 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.console.stage import NOBODY_LISTENS, free_port
+from tests.console.stage import NOBODY_LISTENS
 from tests.support.tool import Tool
+from worker.adapters.freeports import free_port
 
 PATIENCE_S = 20.0
 

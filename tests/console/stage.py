@@ -3,7 +3,6 @@ screen that speaks to it."""
 
 import asyncio
 import re
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from html import unescape
@@ -14,6 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.builders import NOW_US, applied_record
 from tests.support.replaystage import dead_letter, invalid_letter
+from worker.adapters.freeports import free_port
 from worker.adapters.journal.memory import MemoryJournal
 from worker.config import Settings
 from worker.console.app import opened
@@ -178,14 +178,6 @@ async def console(shelf: Shelved | None = None, **given: Any) -> AsyncIterator[C
         finally:
             app[STREAMS].closing.set()
             await server.close()
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def some_letters() -> list[DeadLetter]:

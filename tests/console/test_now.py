@@ -10,10 +10,11 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from tests.builders import NOW_US
-from tests.console.stage import NOBODY_LISTENS, console, free_port
+from tests.console.stage import NOBODY_LISTENS, console
 from tests.console.test_figures import METRICS
 from tests.contract.test_admin import FakeOperations
 from worker.adapters.admin import application
+from worker.adapters.freeports import free_port
 from worker.core.audit import Action, Outcome
 from worker.core.history import Pause, PauseKind
 

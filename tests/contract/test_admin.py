@@ -1,7 +1,6 @@
 """The admin interface over HTTP, in front of operations that are told what to answer."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 
@@ -11,6 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from worker.adapters.admin import AdminServer, application
 from worker.adapters.adminclient import ask
+from worker.adapters.freeports import free_port
 from worker.app import open_admin
 from worker.config import Settings
 from worker.core.errors import AdminFailed, UsageError
@@ -242,8 +242,5 @@ async def test_a_client_that_is_cancelled_leaves_nothing_open(no_leaks: None, un
 
 @pytest.fixture
 def unused_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port that nobody has."""
+    return free_port()

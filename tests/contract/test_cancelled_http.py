@@ -4,7 +4,6 @@ The cancellation comes out, no task and no socket is left, and the next request 
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.support.cutting import Cause, Cut, at_every_await
 from tests.support.httpserver import json_reply, serving
 from worker.adapters.admin import AdminServer
 from worker.adapters.adminclient import ask
+from worker.adapters.freeports import free_port
 from worker.adapters.graphql import GraphqlPlatform
 from worker.adapters.management import ManagementApi
 from worker.adapters.oauth import ClientCredentials, OAuthTokenSource
@@ -149,11 +149,8 @@ async def nothing() -> list[Reading]:
 
 @pytest.fixture
 def admin() -> AdminSettings:
-    """On a port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return AdminSettings(admin_host="127.0.0.1", admin_port=port, admin_token="")
+    """On a port that nobody has."""
+    return AdminSettings(admin_host="127.0.0.1", admin_port=free_port(), admin_token="")
 
 
 async def test_the_life_of_the_admin_interface(admin: AdminSettings) -> None:

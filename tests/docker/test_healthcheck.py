@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from tests.support.image import ROOT
-from worker.adapters.privatebroker import free_ports
+from worker.adapters.freeports import free_port
 from worker.config import PREFIX, Settings
 
 SCRIPT = str(ROOT / "docker" / "healthcheck.py")
@@ -42,7 +42,7 @@ async def port() -> AsyncIterator[int]:
     app.router.add_get("/{any:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    (number,) = free_ports(1)
+    number = free_port()
     await web.TCPSite(runner, "127.0.0.1", number).start()
     yield number
     await runner.cleanup()

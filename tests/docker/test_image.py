@@ -9,7 +9,8 @@ import pytest
 from tests.support.container import ContainerProcess, finished
 from tests.support.image import Image
 from tests.support.world import World, stamped
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.freeports import free_port
+from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -93,7 +94,7 @@ def test_its_commands_work_without_a_worker(image: Image, home: Path) -> None:
 
 def test_nobody_is_well_where_no_worker_runs(image: Image, home: Path) -> None:
     """The health check says no, and why."""
-    (port,) = free_ports(1)
+    port = free_port()
     done = finished(image, *image.config["Healthcheck"]["Test"][1:], home=home, ADMIN_PORT=str(port))
 
     assert done.returncode == 1
@@ -102,7 +103,7 @@ def test_nobody_is_well_where_no_worker_runs(image: Image, home: Path) -> None:
 
 async def test_without_a_place_for_its_journal_it_consumes_nothing(image: Image, closed: Path) -> None:
     """A read-only container that nobody gave a volume: it says so and waits, instead of forgetting later."""
-    (broker,) = free_ports(1)
+    broker = free_port()
     settings = {"CLIENT_ID": "somebody", "CLIENT_SECRET": "secret", "ADMIN_PORT": "0"}
     worker = await ContainerProcess.run(image, settings | {"AMQP_URL": f"amqp://127.0.0.1:{broker}/"}, home=closed)
     try:
@@ -121,7 +122,7 @@ async def test_an_event_is_applied_and_sigterm_ends_it_in_order(
     broker: PrivateBroker, image: Image, home: Path, tmp_path: Path
 ) -> None:
     """As its own user, read-only, as process 1: it consumes, calls, settles, is well, and leaves with exit code 0."""
-    (port,) = free_ports(1)
+    port = free_port()
     async with World(broker, tmp_path) as world:
         settings = world.settings | {"ADMIN_PORT": str(port)}
         worker = await ContainerProcess.run(image, settings, home=home)

@@ -20,7 +20,8 @@ from tests.support.container import ContainerProcess, finished
 from tests.support.image import Image
 from tests.support.postgres import PrivatePostgres
 from tests.support.workerprocess import PREFIX
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.freeports import free_ports
+from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = [pytest.mark.slow, pytest.mark.broker, pytest.mark.postgres, pytest.mark.timeout(900)]
 

@@ -1,7 +1,6 @@
 """Dialling: what is refused, what is worth another try, and what a cancelled dial leaves behind (nothing)."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +11,7 @@ from tests.support.broker import endpoint
 from tests.support.proxy import TcpProxy
 from worker.adapters.amqp.connection import Endpoint, Link, dial, is_open, shown
 from worker.adapters.amqp.deadline import within
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.errors import BrokerRefused, ConnectionLost, UsageError
 
@@ -34,12 +34,6 @@ async def silent_server() -> AsyncIterator[tuple[int, asyncio.Event]]:
     finally:
         over.set()
         server.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.broker

@@ -19,7 +19,8 @@ from worker.adapters.amqp import lane
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.receiving import Receiving
 from worker.adapters.amqp.topology import Topology
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.freeports import free_port
+from worker.adapters.privatebroker import PrivateBroker
 
 pytestmark = [pytest.mark.usefixtures("no_leaks"), pytest.mark.broker]
 
@@ -162,7 +163,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tls_broker(certificate: Path) -> Iterator[tuple[PrivateBroker, str]]:
     """A node that listens with TLS as well, and the address of that."""
-    (port,) = free_ports(1)
+    port = free_port()
     settings = {
         "listeners.ssl.1": f"127.0.0.1:{port}",
         "ssl_options.cacertfile": str(certificate / "cert.pem"),

@@ -10,9 +10,9 @@ import pytest
 
 from tests.rivals.conftest import Tell
 from tests.support import generation
-from tests.support.arena import free_port
 from tests.support.crew import Crew
 from tests.support.postgres import PrivatePostgres
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.partition import heeds_priorities
 

@@ -13,7 +13,6 @@ Unlike ``World`` it keeps no connection to the broker: every look opens one of i
 """
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -35,6 +34,7 @@ from tests.support.workerprocess import DEADLINE_S, PROGRAM, WorkerProcess
 from tests.support.world import RETRY_DELAYS_S, worker_settings
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 from worker.simulator.faults import Fault
 from worker.simulator.options import Options
@@ -49,14 +49,6 @@ START_S = 60.0
 """Imports alone take their time where a dozen processes share two cores."""
 BUSY = {"PREFETCH": str(PREFETCH), "MAX_BATCH": "20", "CALL_TIMEOUT_S": "2", "DRAIN_GRACE_S": "10"}
 """Many small calls, so that a fault always meets some in flight and some being settled."""
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass(slots=True)

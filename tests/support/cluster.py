@@ -18,8 +18,9 @@ from typing import Final, Self
 
 from tests.support.generation import chosen
 from worker.adapters.brokerinstallation import Installation
+from worker.adapters.freeports import free_port
 from worker.adapters.portmapper import PortMapper
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.privatebroker import PrivateBroker
 from worker.core.errors import ConnectionLost
 
 DEADLINE_S: Final = 60.0
@@ -60,7 +61,7 @@ class PrivateCluster:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self._installation = installation or chosen()
-        [mapper_port] = free_ports(1)
+        mapper_port = free_port()
         self._mapper = PortMapper(self._installation, mapper_port)
         self._mapper_home: tempfile.TemporaryDirectory[str] | None = None
         self._cookie = secrets.token_hex(16).upper()

@@ -5,7 +5,8 @@ import time
 from typing import Self
 
 from tests.support.generation import chosen
-from worker.adapters.privatebroker import PrivateBroker, free_ports
+from worker.adapters.freeports import free_port
+from worker.adapters.privatebroker import PrivateBroker
 
 START_S = 30.0
 POLL_S = 0.05
@@ -15,7 +16,7 @@ class ManagedBroker(PrivateBroker):
     """Its management API answers when ``start`` returns."""
 
     def __init__(self) -> None:
-        [self.management_port] = free_ports(1)
+        self.management_port = free_port()
         settings = {
             # The API tells policies from statistics: a minute is too long to wait for them.
             "collect_statistics_interval": "1000",

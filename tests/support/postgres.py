@@ -9,7 +9,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from worker.adapters.aptpackage import install
+from worker.adapters.freeports import free_port
 
 START_DEADLINE_S = 30.0
 POLL_S = 0.02
@@ -53,12 +53,6 @@ def _account() -> tuple[int, int] | None:
     raise AssertionError("neither postgres nor nobody is a user here")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class PrivatePostgres:
     """One PostgreSQL of our own. Its methods block; starting and stopping twice is harmless.
 
@@ -69,7 +63,7 @@ class PrivatePostgres:
         self._durable = durable
         self._home: Path | None = None
         self._server: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
 
     def url(self, database: str = "postgres") -> str:
         """The address of a database."""

@@ -21,7 +21,7 @@ import yaml
 
 from tests.support.promtool import rules_file
 from worker.adapters.aptpackage import install
-from worker.adapters.privatebroker import free_ports
+from worker.adapters.freeports import free_port
 
 DEADLINE_S = 30.0
 POLL_S = 0.1
@@ -64,7 +64,7 @@ class PrivatePrometheus:
             await asyncio.to_thread(install, "prometheus", otherwise="install Debian's package prometheus")
         (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration(self.targets)))
         (self.folder / "rules.yaml").write_text(rules_file())
-        [self.port] = free_ports(1)
+        self.port = free_port()
         with (self.folder / "prometheus.log").open("wb") as log:
             self._server = await asyncio.create_subprocess_exec(
                 *self._command(), cwd=self.folder, stdin=DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from worker.adapters.freeports import free_port
+
 # SO_LINGER on, 0 seconds: closing sends RST instead of FIN, as a dying host or firewall would.
 _RESET = struct.pack("ii", 1, 0)
 _CHUNK = 65536
@@ -70,7 +72,7 @@ class TcpProxy:
         self._clients: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self._lanes = {way: _Lane() for way in Way}
-        self.port = 0
+        self.port = free_port()
         self.accepted = 0
 
     async def __aenter__(self) -> Self:
@@ -144,7 +146,6 @@ class TcpProxy:
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

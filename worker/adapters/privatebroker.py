@@ -18,6 +18,7 @@ from typing import Self
 
 from worker.adapters.brokerinstallation import Installation, LocalPackage
 from worker.adapters.childprocess import end_group, spawn
+from worker.adapters.freeports import free_ports
 from worker.adapters.portmapper import PortMapper
 from worker.core.errors import ConnectionLost, UsageError
 
@@ -35,18 +36,6 @@ _SETTINGS = {
     "raft.wal_max_size_bytes": "33554432",
     "collect_statistics_interval": "60000",
 }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; all are held while choosing, so that no two are equal."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class PrivateBroker:

@@ -10,9 +10,9 @@ from playwright.async_api import Browser, expect
 from tests.console.browser.person import PATIENCE_MS, Person, person_at
 from tests.console.guarded import Guarded, people_file
 from tests.console.process import at_work
-from tests.console.stage import free_port
 from tests.support.graveyard import Graveyard
 from worker.adapters.amqp.topology import Topology
+from worker.adapters.freeports import free_port
 from worker.console.people import Role
 
 HELD = "is at the dead-letter queue; stop it, or wait"

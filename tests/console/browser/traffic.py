@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from tests.console.stage import free_port
 from tests.support.broker import Outside
 from tests.support.tool import Tool
 from tests.support.workerprocess import WorkerProcess
 from tests.support.world import worker_settings
 from worker.adapters.amqp.declaring import declare
 from worker.adapters.amqp.topology import Topology, topology
+from worker.adapters.freeports import free_port
 from worker.adapters.privatebroker import PrivateBroker
 from worker.core.model import Properties
 from worker.simulator.options import Options
