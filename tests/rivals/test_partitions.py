@@ -60,8 +60,8 @@ async def one_killed_one_added(crew: Crew, *, orders: int, tell: Tell) -> Ended:
     return Ended(
         events=verdict.figures["events"],
         right=verdict.figures["applied"] + verdict.figures["superseded"],
-        first=workers[0].counts["delivered"],
-        last=crew.arena.worker.counts["delivered"],
+        first=workers[0].counts.get("delivered", 0),
+        last=crew.arena.worker.counts.get("delivered", 0),
         gap_s=crew.longest_gap_s,
     )
 
