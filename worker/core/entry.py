@@ -47,12 +47,19 @@ class Entry(Struct, eq=False, gc=False):
         return self._winners
 
     @property
-    def size(self) -> int:
-        """Upper bound in bytes of what this entry costs in a call."""
+    def sole(self) -> Update | None:
+        """The update that wins every field; None where several have a share. Nearly always there is one."""
         updates = self.updates
         if len(updates) == 1:
-            return updates[0].size
-        return sum([update.size for update in set(self.winners.values())])
+            return updates[0]
+        winners = set(self.winners.values())
+        return winners.pop() if len(winners) == 1 else None
+
+    @property
+    def size(self) -> int:
+        """Upper bound in bytes of what this entry costs in a call."""
+        sole = self.sole
+        return sum([update.size for update in set(self.winners.values())]) if sole is None else sole.size
 
     def accepts(self, update: Update) -> bool:
         """Whether ``update`` belongs into this entry and not behind it."""

@@ -55,8 +55,12 @@ def request_of(
             request.settlements += _dropped(batch, entry, barred(entry, row, terminal))
         elif may_have_forgotten and not values:
             request.settlements += _dropped(batch, entry, too_old(entry, row, horizon))
-        updates = entry.updates
-        fields = updates[0].fields if len(updates) == 1 and not values else _news(entry, values)
+        sole = entry.sole
+        fields = (
+            sole.fields
+            if sole is not None and (not values or _is_news(sole, values))
+            else unsent(entry.winners, values)
+        )
         if fields:
             request.fields[order_id] = fields
             request.entries.append(entry)
@@ -64,13 +68,6 @@ def request_of(
             request.covered.append(entry)
             request.settlements += _acknowledged(batch, entry, values)
     return request
-
-
-def _news(entry: Entry, values: Values) -> Fields:
-    """What is newer than the known values. All of a single update is that update's own mapping: nobody changes it."""
-    if len(entry.updates) == 1 and _is_news(entry.updates[0], values):
-        return entry.updates[0].fields
-    return unsent(entry.winners, values)
 
 
 def _is_news(update: Update, values: Values) -> bool:
@@ -119,9 +116,9 @@ def applied_by(request: Request, judgement: Judgement) -> dict[int, Values]:
     all_applied, items = judgement.all_applied, judgement.items
     for entry, (order_id, fields) in zip(request.entries, request.fields.items(), strict=True):
         if all_applied or _is_confirmed(items.get(order_id)):
-            updates = entry.updates
-            if len(updates) == 1:
-                applied[order_id] = Stamped(updates[0].version, fields)
+            sole = entry.sole
+            if sole is not None:
+                applied[order_id] = Stamped(sole.version, fields)
             else:
                 winners = entry.winners
                 applied[order_id] = {name: (winners[name].version, value) for name, value in fields.items()}

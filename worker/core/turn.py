@@ -45,12 +45,17 @@ class Turn:
         """The platform took them: everything in them is acknowledged."""
         batch_id, settled = self.batch.id, self.effects.settlements
         for entry in entries:
-            if len(entry.updates) == 1:
-                update = entry.updates[0]
-                settled.append(
-                    Settlement(delivery=update.delivery, disposition=APPLIED, update=update, batch_id=batch_id)
-                )
+            updates, sole = entry.updates, entry.sole
+            if sole is not None and len(updates) == 1:
+                settled.append(Settlement(delivery=sole.delivery, disposition=APPLIED, update=sole, batch_id=batch_id))
                 continue
-            contributors = self.contributors(entry)
-            for update in by_version(entry.updates):
-                self.settle(update, APPLIED if update in contributors else SUPERSEDED)
+            contributors = self.contributors(entry) if sole is None else (sole,)
+            settled += [
+                Settlement(
+                    delivery=update.delivery,
+                    disposition=APPLIED if update in contributors else SUPERSEDED,
+                    update=update,
+                    batch_id=batch_id,
+                )
+                for update in by_version(updates)
+            ]

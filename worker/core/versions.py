@@ -5,7 +5,9 @@ is applied. Whether it was sent itself, merged away, overtaken or delivered twic
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Final
 
 from worker.core.bounded import drop_first
 from worker.core.identity import Identity, identity
@@ -13,9 +15,17 @@ from worker.core.journal import merged
 from worker.core.model import AckReason, Delivery, Fields, Scalar, Update, Version
 from worker.core.values import Stamped, Values
 
+_version_of: Final = attrgetter("version")
 
-def newest(updates: Iterable[Update]) -> dict[str, Update]:
-    """Per field the update with the greatest version: what a merged call has to send."""
+
+def newest(updates: Sequence[Update]) -> dict[str, Update]:
+    """Per field the update with the greatest version, of equal ones the first: what a merged call has to send."""
+    if not updates:
+        return {}
+    latest = max(updates, key=_version_of)  # the first of several
+    names = latest.fields.keys()
+    if all(update.fields.keys() <= names for update in updates):
+        return dict.fromkeys(names, latest)  # nearly always: events of an order change the same fields
     winners: dict[str, Update] = {}
     for update in updates:
         merge_into(winners, update)
@@ -43,11 +53,7 @@ def unsent(winners: Mapping[str, Update], known: Values) -> dict[str, Scalar]:
 
 def by_version(updates: Iterable[Update]) -> list[Update]:
     """The updates, oldest first: the order in which they may be settled."""
-    return sorted(updates, key=_version)
-
-
-def _version(update: Update) -> Version:
-    return update.version
+    return sorted(updates, key=_version_of)
 
 
 class KnownVersions:
