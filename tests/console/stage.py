@@ -2,6 +2,7 @@
 screen that speaks to it."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -96,6 +97,14 @@ class Browser:
                 if line == b"event: over\n":
                     return
 
+    async def first_parts(self, path: str) -> dict[str, str]:
+        """What is told first to who watches there. Raises TimeoutError after 40 s."""
+        async with asyncio.timeout(40), self.session.get(self.base + path) as answer:
+            while not (line := await answer.content.readline()).startswith(b"data: "):
+                assert line, "it ended"
+            parts: dict[str, str] = json.loads(line.removeprefix(b"data: "))
+            return parts
+
     async def until(self, path: str, words: str) -> "Page":
         """The page of a replay once it says so. What is alive is watched before the page is read, so that no change is
         missed. Raises TimeoutError after 40 s."""
@@ -110,7 +119,7 @@ class Browser:
         for _ in range(20):
             if (found := re.search(r'<(?:section|div)[^>]* data-live="([^"]+)"', page.text)) is None:
                 return page
-            await self.over(found[1])
+            await self.over(unescape(found[1]))
             page = await self.get(page.path)
         raise AssertionError(f"{page.path} never settles")
 

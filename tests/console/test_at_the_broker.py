@@ -152,6 +152,22 @@ async def test_a_replay_stops_in_good_order_and_goes_on(scene: Scene) -> None:
     ]  # fmt: skip
 
 
+async def test_messages_are_told_as_they_move(scene: Scene) -> None:
+    """With the progress, and those of the part of the plan that the page shows."""
+    await scene.bury(*(dead_letter(order_id) for order_id in range(1, 7)))
+    plan = await scene.planned(canary="2")
+    await scene.browser.post(f"{plan.path}/start", {"canary": "2"})
+    await scene.outside.until_ready(scene.names.work_queue, 2)
+    await scene.browser.until(plan.path, "2 of 6")
+    parts = [await scene.browser.first_parts(f"{plan.path}/live?name=running&after={after}") for after in (0, 1, 6)]
+    await scene.browser.post(f"{plan.path}/stop")
+
+    assert all("2 of 6" in part["progress"] for part in parts)
+    assert [re.findall("planned|moved", part["messages-rows"]) for part in parts] == [
+        ["moved", "moved", *["planned"] * 4], ["moved", *["planned"] * 4], [],
+    ]  # fmt: skip
+
+
 async def test_a_page_that_shows_an_old_state_is_told_at_once(scene: Scene) -> None:
     """Between its making and its watching the replay may have ended."""
     await scene.bury(dead_letter(1))

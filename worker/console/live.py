@@ -7,7 +7,7 @@ that whoever lost a role does not go on watching; browsers open it again, and ar
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -23,8 +23,10 @@ MOST_STREAMS: Final = 200
 _AGAIN: Final = b"retry: 1000\n\n"
 """Milliseconds after which browsers open a stream again that was cut; by themselves some wait five seconds."""
 
-Render = Callable[[], Awaitable[str | None]]
-"""The part as it is now; None: it is over, and the page should be loaded again."""
+Parts = Mapping[str, str]
+"""What is inside of elements of the page, by their ids."""
+Render = Callable[[], Awaitable[Parts | None]]
+"""The parts as they are now; None: it is over, and the page should be loaded again."""
 
 
 class Streams:
@@ -39,7 +41,7 @@ STREAMS: Final = web.AppKey("streams", Streams)
 
 
 async def stream(request: web.Request, render: Render, *, every_s: float = EVERY_S) -> web.StreamResponse:
-    """Send the part, and again when it changed, until it is over."""
+    """Send the parts, and again those that changed, until it is over."""
     streams = request.app[STREAMS]
     if streams.count >= MOST_STREAMS:
         raise web.HTTPServiceUnavailable(text="too many pages are watching", headers={"Retry-After": "10"})
@@ -55,20 +57,22 @@ async def stream(request: web.Request, render: Render, *, every_s: float = EVERY
 
 
 async def _feed(response: web.StreamResponse, render: Render, closing: asyncio.Event, every_s: float) -> None:
-    sent: str | None = None
+    sent: dict[str, str] = {}
     await response.write(_AGAIN)
     began = quiet_since = time.monotonic()
     while not closing.is_set() and time.monotonic() - began < LONGEST_S:
         try:
-            part = await render()
+            parts = await render()
         except WorkerError:
-            part = sent  # what is away is shown by the next load of the page
-        if part is None:
+            parts = sent  # what is away is shown by the next load of the page
+        if parts is None:
             await response.write(b"event: over\ndata: {}\n\n")
             return
-        if part != sent:
-            await response.write(b"data: " + json.dumps({"html": part}).encode() + b"\n\n")
-            sent, quiet_since = part, time.monotonic()
+        changed = {name: html for name, html in parts.items() if sent.get(name) != html}
+        if changed:
+            await response.write(b"data: " + json.dumps(changed).encode() + b"\n\n")
+            sent |= changed
+            quiet_since = time.monotonic()
         elif time.monotonic() - quiet_since >= QUIET_S:
             await response.write(b": still here\n\n")
             quiet_since = time.monotonic()

@@ -13,7 +13,7 @@ from worker.console import figures
 from worker.console.charts import chart
 from worker.console.desk import Desk, who
 from worker.console.figures import Counted, Sample
-from worker.console.live import stream
+from worker.console.live import Parts, stream
 from worker.console.sampling import Sampler, Seen
 from worker.core.audit import Action, Outcome
 from worker.core.errors import AdminFailed
@@ -54,11 +54,11 @@ class NowPages:
         shows), so that it offers what can be done now."""
         shown = request.query.get("paused", "")
 
-        async def render() -> str | None:
+        async def render() -> Parts | None:
             pauses = self._sampler.now.pauses
             if shown and pauses is not None and shown != ("1" if pauses else "0"):
                 return None
-            return self._desk.pages.fragment(request, "_now.html", **self._told())
+            return {"now": self._desk.pages.fragment(request, "_now.html", **self._told())}
 
         return await stream(request, render, every_s=LIVE_EVERY_S)
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from worker.console.desk import Desk, who
 from worker.console.forms import options_of, tempo_of
-from worker.console.live import stream
+from worker.console.live import Parts, stream
 from worker.console.running import Runs
 from worker.console.selection import Selection, number_in
 from worker.console.taking import texts
@@ -127,7 +127,7 @@ class ReplayPages:
         books = await self._desk.books()
         replay = await self._replay(books, request)
         progress = await self._progress(books, replay)
-        after = number_in(request.query, "after", default=0) - 1
+        after = _after(request)
         options = Options.from_json(replay.options)
         return self._desk.pages.page(
             request,
@@ -148,16 +148,22 @@ class ReplayPages:
     async def live(self, request: web.Request) -> web.StreamResponse:
         """How far it is, while it goes on or outcomes are still to come; over when it is not in the state any more that
         the page shows (``name``), so that the page offers what can be done now."""
-        books = await self._desk.books()
+        books, pages = await self._desk.books(), self._desk.pages
         name = request.query.get("name") or (await self._progress(books, await self._replay(books, request))).name
+        told, rows = "", ""
 
-        async def render() -> str | None:
+        async def render() -> Parts | None:
+            nonlocal told, rows
             replay = await self._replay(books, request)
             progress = await self._progress(books, replay)
             # Not the journal's word alone: a replay that is done there may still be winding up here.
             if progress.is_settled or progress.name != name:
                 return None
-            return self._desk.pages.fragment(request, "_progress.html", progress=progress, replay=replay)
+            before, told = told, pages.fragment(request, "_progress.html", progress=progress, replay=replay)
+            if told != before:  # nothing becomes of a message that is not counted there
+                some = await _some(books, replay, _after(request))
+                rows = pages.fragment(request, "_messages.html", rows=some)
+            return {"progress": told, "messages-rows": rows}
 
         return await stream(request, render)
 
@@ -213,6 +219,11 @@ KIND_WORDS: Final = {
     Kind.RETURNS: "would come straight back",
     Kind.UNJUDGED: "judged when the body is read",
 }
+
+
+def _after(request: web.Request) -> int:
+    """The place behind which the messages are shown: in the address its number as people count."""
+    return number_in(request.query, "after", default=0) - 1
 
 
 async def _some(books: Books, replay: Replay, after: int) -> list[Story]:

@@ -14,7 +14,7 @@ from multidict import MultiDict, MultiMapping
 
 from worker import deadletters
 from worker.console.desk import WAIT_S, Desk, holder, who
-from worker.console.live import stream
+from worker.console.live import Parts, stream
 from worker.console.selection import Selection
 from worker.console.works import Job, Work
 from worker.core.audit import Action, Outcome
@@ -159,8 +159,10 @@ class TakingPages:
         """The same, while it goes on."""
         work = self._work(request)
 
-        async def render() -> str | None:
-            return None if work.is_over else self._desk.pages.fragment(request, "_work.html", work=work)
+        async def render() -> Parts | None:
+            if work.is_over:
+                return None
+            return {"work": self._desk.pages.fragment(request, "_work.html", work=work)}
 
         return await stream(request, render)
 

@@ -40,6 +40,14 @@ async def start_slowly(person: Person, yard: Graveyard, work_queue: str) -> str:
     return name
 
 
+async def until_moved(person: Person, several: int) -> None:
+    """Wait until so many rows of the table say so, on the page as it was loaded."""
+    await person.page.evaluate("() => { window.loaded = true; }")
+    rows = person.place("#messages-rows tr").filter(has_text="moved")
+    await expect(rows.nth(several - 1)).to_be_visible(timeout=PATIENCE_MS)
+    assert await person.page.evaluate("() => window.loaded === true")
+
+
 async def go_on(person: Person, *, rate: str) -> None:
     """Resume the replay that is shown."""
     await person.type("Rate", rate)
@@ -50,7 +58,8 @@ async def go_on(person: Person, *, rate: str) -> None:
 async def test_two_operators_see_stop_and_do_not_disturb_each_other(
     chrome: Browser, yard: Graveyard, queues: Topology, tmp_path: Path
 ) -> None:
-    """One replays; the other sees who does, has to wait with the queue, may stop it; of two who resume one does."""
+    """One replays and sees it move; the other sees who does, has to wait with the queue, may stop it; of two who resume
+    one does."""
     file, tokens = people_file(tmp_path, kim=Role.OPERATOR, lee=Role.OPERATOR)
     async with (
         at_work(yard.tool, CONSOLE_TOKENS_FILE=str(file)) as (_, base),
@@ -59,6 +68,7 @@ async def test_two_operators_see_stop_and_do_not_disturb_each_other(
     ):
         await asyncio.gather(kim.log_in(tokens["kim"]), lee.log_in(tokens["lee"]))
         name = await start_slowly(kim, yard, queues.work_queue)
+        await until_moved(kim, 3)
         await lee.follow("Dead letters")
         await lee.press("Bring up to date")
         await lee.until(f"replay of kim {HELD}")

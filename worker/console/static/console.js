@@ -17,29 +17,33 @@ function renew(part, html) {
   });
 }
 
-// Parts that are alive: the server sends them again when they change.
-function watch(part) {
-  const source = new EventSource(part.dataset.live);
+// Parts that are alive: the server sends them again when they change, by the ids of their elements.
+function watch(whole) {
+  const source = new EventSource(whole.dataset.live);
   source.onmessage = (event) => {
-    const open = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-    renew(part, JSON.parse(event.data).html);
-    part.classList.remove("not-live");
-    if (open) part.querySelector(`a[href="${CSS.escape(open)}"]`)?.focus();
+    for (const [id, html] of Object.entries(JSON.parse(event.data))) {
+      const part = document.getElementById(id);
+      if (!part) continue;
+      const open = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      renew(part, html);
+      if (open) part.querySelector(`a[href="${CSS.escape(open)}"]`)?.focus();
+    }
+    whole.classList.remove("not-live");
   };
   source.addEventListener("over", () => {
     source.close();
     location.reload();
   });
-  source.onerror = () => part.classList.add("not-live");
+  source.onerror = () => whole.classList.add("not-live");
   return source;
 }
 
 // Only as long as somebody can see them: a browser opens six connections to one address, and a seventh tab would wait.
-for (const part of document.querySelectorAll("[data-live]")) {
+for (const whole of document.querySelectorAll("[data-live]")) {
   let source = null;
   const follow = () => {
     if (document.hidden) source = source?.close() ?? null;
-    else source ??= watch(part);
+    else source ??= watch(whole);
   };
   document.addEventListener("visibilitychange", follow);
   addEventListener("pagehide", () => source?.close());
