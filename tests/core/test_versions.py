@@ -2,8 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.builders import make_delivery, make_update
+from worker.core.entry import Entry
 from worker.core.model import AckReason, Update, Version
 from worker.core.values import Stamped
 from worker.core.versions import FirstSight, KnownVersions, by_version, merge_into, newest, standing, unsent
@@ -42,7 +44,30 @@ def test_of_equal_versions_the_first_stays() -> None:
     winners = newest([first])
     merge_into(winners, second)
 
-    assert winners == {"status": first}
+    assert winners == newest([first, second]) == {"status": first}
+
+
+@given(st.lists(updates, max_size=8), st.booleans())
+def test_what_is_told_of_many_is_what_merging_one_by_one_gives(events: list[Update], twice: bool) -> None:
+    """The very same updates win, whether the newest has all the fields or not, and whatever came twice."""
+    events = [*events, *(replace(event) for event in events)] if twice else events
+    winners: dict[str, Update] = {}
+    for event in events:
+        merge_into(winners, event)
+
+    assert newest(events) == winners
+
+
+@given(st.lists(updates, min_size=1, max_size=8))
+def test_the_sole_winner_is_the_one_that_has_every_field(events: list[Update]) -> None:
+    """None where several have a share; with every update that is merged in it may be another one."""
+    entry = Entry(1, events[:1], 0.0)
+    for event in events[1:]:
+        assert entry.sole in {*entry.winners.values(), None}
+        entry.merge(event)
+
+    winners = set(entry.winners.values())
+    assert entry.sole is (winners.pop() if len(winners) == 1 else None)
 
 
 def test_only_what_is_newer_than_applied_is_sent() -> None:
