@@ -44,8 +44,6 @@ def request_of(
     with a settlement each: Dead.
     """
     request = Request()
-    # The usual entry has one update of an order that nobody has heard of, or only older things: nothing of it is looked
-    # at one by one that this alone decides.
     may_have_forgotten = horizon.before_us > INT64_MIN
     for entry in batch.entries:
         order_id = entry.order_id
@@ -55,12 +53,7 @@ def request_of(
             request.settlements += _dropped(batch, entry, barred(entry, row, terminal))
         elif may_have_forgotten and not values:
             request.settlements += _dropped(batch, entry, too_old(entry, row, horizon))
-        sole = entry.sole
-        fields = (
-            sole.fields
-            if sole is not None and (not values or _is_news(sole, values))
-            else unsent(entry.winners, values)
-        )
+        fields = _news(entry, values)
         if fields:
             request.fields[order_id] = fields
             request.entries.append(entry)
@@ -68,6 +61,14 @@ def request_of(
             request.covered.append(entry)
             request.settlements += _acknowledged(batch, entry, values)
     return request
+
+
+def _news(entry: Entry, values: Values) -> Fields:
+    """What is newer than the known values. All of one update is that update's own mapping: nobody changes it."""
+    sole = entry.sole
+    if sole is not None and (not values or _is_news(sole, values)):
+        return sole.fields
+    return unsent(entry.winners, values)
 
 
 def _is_news(update: Update, values: Values) -> bool:
