@@ -56,12 +56,13 @@ class _Block:
         firsts = list(range(LOWEST, BEYOND, BLOCK))
         random.shuffle(firsts)
         for first in firsts:
-            self._mark = socket.socket()
+            mark = socket.socket()
             try:
-                self._mark.bind((_HOST, first))
+                mark.bind((_HOST, first))
             except OSError:
-                self._mark.close()
+                mark.close()
                 continue
+            mark.detach()  # for as long as the process lives: nobody is to close it, and nobody to complain of that
             self.ports = cycle(range(first + 1, first + BLOCK))
             return
         raise UsageError(f"no block of {BLOCK} ports from {LOWEST} to {BEYOND - 1} is free on {_HOST}")
