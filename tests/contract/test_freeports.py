@@ -75,7 +75,7 @@ def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=f"{BLOCK} free ports are needed"):
         free_ports(BLOCK)
 
-    monkeypatch.setattr(freeports, "_blocks", {})
+    monkeypatch.setattr(os, "getpid", lambda: 0)
     monkeypatch.setattr(freeports, "BEYOND", LOWEST)
     with pytest.raises(UsageError, match="no block"):
         free_port()

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle, islice
 from typing import Final
 
@@ -28,7 +29,7 @@ def free_ports(count: int) -> list[int]:
 
     Raises UsageError where there are not as many.
     """
-    candidates = islice(_own_ports(), BLOCK - 1)
+    candidates = islice(_ports_of(os.getpid()), BLOCK - 1)
     found = list(islice(filter(_is_free, candidates), count))
     if len(found) < count:
         raise UsageError(f"{count} free ports are needed, and of those of this process {len(found)} are")
@@ -40,35 +41,24 @@ def free_port() -> int:
     return free_ports(1)[0]
 
 
-def _own_ports() -> Iterator[int]:
-    """Those of this process, over and over; a fork takes a block of its own."""
-    pid = os.getpid()
-    if pid not in _blocks:
-        _blocks.clear()
-        _blocks[pid] = _Block()
-    return _blocks[pid].ports
+@cache
+def _ports_of(pid: int) -> Iterator[int]:
+    """Those of this process, over and over; a fork has a block of its own.
 
-
-class _Block:
-    """A block is its process's for as long as that lives: its first port is bound, and not listened on."""
-
-    def __init__(self) -> None:
-        firsts = list(range(LOWEST, BEYOND, BLOCK))
-        random.shuffle(firsts)
-        for first in firsts:
-            mark = socket.socket()
-            try:
-                mark.bind((_HOST, first))
-            except OSError:
-                mark.close()
-                continue
-            mark.detach()  # for as long as the process lives: nobody is to close it, and nobody to complain of that
-            self.ports = cycle(range(first + 1, first + BLOCK))
-            return
-        raise UsageError(f"no block of {BLOCK} ports from {LOWEST} to {BEYOND - 1} is free on {_HOST}")
-
-
-_blocks: dict[int, _Block] = {}
+    A block is its process's for as long as that lives: its first port is bound, and not listened on.
+    """
+    firsts = list(range(LOWEST, BEYOND, BLOCK))
+    random.shuffle(firsts)  # so that who starts at the same moment seldom asks for the same
+    for first in firsts:
+        mark = socket.socket()
+        try:
+            mark.bind((_HOST, first))
+        except OSError:
+            mark.close()
+            continue
+        mark.detach()  # nobody is to close it, and nobody to complain of that
+        return cycle(range(first + 1, first + BLOCK))
+    raise UsageError(f"no block of {BLOCK} ports from {LOWEST} to {BEYOND - 1} is free on {_HOST}")
 
 
 def _is_free(port: int) -> bool:

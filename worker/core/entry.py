@@ -58,8 +58,10 @@ class Entry(Struct, eq=False, gc=False):
     @property
     def size(self) -> int:
         """Upper bound in bytes of what this entry costs in a call."""
-        sole = self.sole
-        return sum([update.size for update in set(self.winners.values())]) if sole is None else sole.size
+        updates = self.updates
+        if len(updates) == 1:
+            return updates[0].size
+        return sum([update.size for update in set(self.winners.values())])
 
     def accepts(self, update: Update) -> bool:
         """Whether ``update`` belongs into this entry and not behind it."""

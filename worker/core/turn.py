@@ -46,16 +46,9 @@ class Turn:
         batch_id, settled = self.batch.id, self.effects.settlements
         for entry in entries:
             updates, sole = entry.updates, entry.sole
-            if sole is not None and len(updates) == 1:
-                settled.append(Settlement(delivery=sole.delivery, disposition=APPLIED, update=sole, batch_id=batch_id))
-                continue
             contributors = self.contributors(entry) if sole is None else (sole,)
-            settled += [
-                Settlement(
-                    delivery=update.delivery,
-                    disposition=APPLIED if update in contributors else SUPERSEDED,
-                    update=update,
-                    batch_id=batch_id,
+            for update in by_version(updates) if len(updates) > 1 else updates:
+                disposition = APPLIED if update in contributors else SUPERSEDED
+                settled.append(
+                    Settlement(delivery=update.delivery, disposition=disposition, update=update, batch_id=batch_id)
                 )
-                for update in by_version(updates)
-            ]
